@@ -1,0 +1,102 @@
+package kernel
+
+import (
+	"fmt"
+	"iter"
+
+	"github.com/ksleuth/ksleuth/mem"
+)
+
+// maxList bounds every walk of a linked structure: a damaged list can lead
+// anywhere, also round in a circle that leaves out its head.
+const maxList = 1 << 20
+
+// List walks the list_head at head and yields the address of each node. A walk
+// that cannot go on yields a last pair with the error.
+func (k *Kernel) List(head uint64) iter.Seq2[uint64, error] {
+	return func(yield func(uint64, error) bool) {
+		at := head
+		tortoise := head // Brent's cycle detection
+		for n, lap := 0, 1; ; n++ {
+			next, err := mem.U64(k.mem, at)
+			if err != nil {
+				yield(0, fmt.Errorf("list at %#x, node %d: %w", head, n, err))
+				return
+			}
+			if next == head || next == 0 {
+				if next == 0 {
+					yield(0, fmt.Errorf("list at %#x, node %d at %#x: next is NULL", head, n, at))
+				}
+				return
+			}
+			if next == tortoise || n == maxList {
+				yield(0, fmt.Errorf("list at %#x does not return to its head: damaged", head))
+				return
+			}
+			if n == lap {
+				tortoise, lap = next, lap*2
+			}
+			if !yield(next, nil) {
+				return
+			}
+			at = next
+		}
+	}
+}
+
+// XArray yields the index and the entry of every entry in the struct xarray or
+// radix_tree_root at addr, in order of index. A tree that cannot be walked to
+// its end yields a last triple's worth as an error.
+func (k *Kernel) XArray(addr uint64) iter.Seq2[XAEntry, error] {
+	return func(yield func(XAEntry, error) bool) {
+		root := k.Object("xarray", addr)
+		head := root.Uint("xa_head")
+		if err := root.Err(); err != nil {
+			yield(XAEntry{}, err)
+			return
+		}
+		k.xaWalk(head, 0, 64, yield)
+	}
+}
+
+// An XAEntry is one entry of an XArray.
+type XAEntry struct{ Index, Entry uint64 }
+
+// isXANode says whether an entry is an internal node (include/linux/xarray.h,
+// xa_is_node): internal entries have binary 10 in their low bits, and those
+// below 4096 are errors, siblings and the like.
+func isXANode(e uint64) bool { return e&3 == 2 && e > 4096 }
+
+func (k *Kernel) xaWalk(entry, base uint64, above uint64, yield func(XAEntry, error) bool) bool {
+	if entry == 0 {
+		return true
+	}
+	if !isXANode(entry) {
+		if entry&3 == 2 { // retry, zero or sibling entry: nothing stored here
+			return true
+		}
+		return yield(XAEntry{base, entry}, nil)
+	}
+	node := k.Object("xa_node", entry&^3)
+	shift := node.Uint("shift")
+	slots := node.At("slots")
+	if node.Err() == nil && shift >= above {
+		yield(XAEntry{}, fmt.Errorf("xa_node at %#x: shift %d below one of %d: damaged", entry&^3, shift, above))
+		return false
+	}
+	if err := node.Err(); err != nil {
+		yield(XAEntry{}, err)
+		return false
+	}
+	const slotsPerNode = 64 // XA_CHUNK_SIZE without CONFIG_BASE_SMALL
+	for i := range uint64(slotsPerNode) {
+		e, err := mem.U64(k.mem, slots+8*i)
+		if err != nil {
+			return yield(XAEntry{}, fmt.Errorf("xa_node at %#x, slot %d: %w", entry&^3, i, err))
+		}
+		if !k.xaWalk(e, base+i<<shift, shift, yield) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,124 @@
+package kernel
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/vmcore"
+)
+
+// maxCPUs bounds the CPUs looked at: CONFIG_NR_CPUS ends at 8192.
+const maxCPUs = 8192
+
+// loadPerCPU reads __per_cpu_offset for every possible CPU.
+func (k *Kernel) loadPerCPU() ([]uint64, error) {
+	n, err := k.countCPUs()
+	if err != nil {
+		return nil, err
+	}
+	base, err := k.Addr("__per_cpu_offset")
+	if err != nil {
+		return nil, err
+	}
+	out := make([]uint64, n)
+	for cpu := range out {
+		if out[cpu], err = mem.U64(k.mem, base+8*uint64(cpu)); err != nil {
+			return nil, fmt.Errorf("per-CPU offset of CPU %d: %w", cpu, err)
+		}
+	}
+	return out, nil
+}
+
+// countCPUs returns the number of possible CPUs: nr_cpu_ids, which became a
+// constant in kernels built for a fixed number (6f9c07be9d02, 6.1).
+func (k *Kernel) countCPUs() (int, error) {
+	addr, err := k.Addr("nr_cpu_ids")
+	if err != nil {
+		return max(len(k.cpus), 1), nil
+	}
+	n, err := mem.U32(k.mem, addr)
+	if err != nil {
+		return 0, fmt.Errorf("nr_cpu_ids: %w", err)
+	}
+	if n == 0 || n > maxCPUs {
+		return 0, fmt.Errorf("nr_cpu_ids at %#x is %d: damaged", addr, n)
+	}
+	return int(n), nil
+}
+
+// CPUs returns the number of possible CPUs.
+func (k *Kernel) CPUs() (int, error) {
+	offs, err := k.percpu()
+	return len(offs), err
+}
+
+// PresentCPUs returns the numbers of the CPUs that the machine has, from
+// __cpu_present_mask. (The mask of the online ones does not serve on a dump:
+// a panic takes the other CPUs offline.)
+func (k *Kernel) PresentCPUs() ([]int, error) {
+	n, err := k.CPUs()
+	if err != nil {
+		return nil, err
+	}
+	addr, err := k.Addr("__cpu_present_mask")
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for cpu := range n {
+		b, err := mem.U8(k.mem, addr+uint64(cpu/8))
+		if err != nil {
+			return nil, fmt.Errorf("__cpu_present_mask: %w", err)
+		}
+		if b>>(cpu%8)&1 != 0 {
+			out = append(out, cpu)
+		}
+	}
+	return out, nil
+}
+
+// PerCPU returns the address of CPU cpu's copy of the per-CPU variable at addr.
+func (k *Kernel) PerCPU(addr uint64, cpu int) (uint64, error) {
+	offs, err := k.percpu()
+	if err != nil {
+		return 0, err
+	}
+	if cpu < 0 || cpu >= len(offs) {
+		return 0, fmt.Errorf("CPU %d: this kernel has CPUs 0 to %d", cpu, len(offs)-1)
+	}
+	return addr + offs[cpu], nil
+}
+
+// Current returns the address of the task_struct that ran on a CPU:
+// runqueues.curr, which the scheduler sets before it switches stacks.
+func (k *Kernel) Current(cpu int) (uint64, error) {
+	rq, err := k.Addr("runqueues")
+	if err != nil {
+		return 0, err
+	}
+	at, err := k.PerCPU(rq, cpu)
+	if err != nil {
+		return 0, err
+	}
+	o := k.Object("rq", at)
+	task := o.Ptr("curr")
+	if err := o.Err(); err != nil {
+		return 0, fmt.Errorf("current task of CPU %d: %w", cpu, err)
+	}
+	return task, nil
+}
+
+// Registers returns the registers that the dump recorded for a CPU. QEMU and
+// the kernel's kexec both write a set for every CPU that is there, in order.
+func (k *Kernel) Registers(cpu int) (vmcore.CPU, bool) {
+	present, err := k.PresentCPUs()
+	if err != nil {
+		return vmcore.CPU{}, false
+	}
+	i := slices.Index(present, cpu)
+	if i < 0 || i >= len(k.cpus) {
+		return vmcore.CPU{}, false
+	}
+	return k.cpus[i], true
+}

@@ -1,0 +1,159 @@
+package kobj
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/mem"
+)
+
+// A File is an open file of a process.
+type File struct {
+	FD   int      `json:"fd"`
+	Addr mem.Addr `json:"addr"` // of the struct file
+	Type string   `json:"type"` // REG DIR CHR BLK FIFO SOCK LNK, or the kind of an anonymous inode
+	Path string   `json:"path"`
+	Ops  string   `json:"ops"` // name of its file_operations: tells what the private data is
+	// Private is file.private_data: for BPF files the program, map, link or
+	// BTF itself.
+	Private mem.Addr `json:"private"`
+}
+
+const (
+	maxFDs   = 1 << 20 // sysctl_nr_open
+	maxPath  = 256     // components
+	maxMount = 64      // mounts crossed
+)
+
+// fileTypes are the S_IFMT bits of an inode's mode.
+var fileTypes = map[uint64]string{
+	0o140000: "SOCK", 0o120000: "LNK", 0o100000: "REG", 0o060000: "BLK",
+	0o040000: "DIR", 0o020000: "CHR", 0o010000: "FIFO",
+}
+
+// Files returns the open files of a task. With an error comes what was read.
+func Files(k *kernel.Kernel, t Task) ([]File, error) {
+	task := k.Object("task_struct", uint64(t.Addr))
+	if task.Ptr("files") == 0 && task.Err() == nil {
+		return nil, nil // a kernel thread, or a task that exits
+	}
+	fdt := task.Deref("files").Deref("fdt")
+	n, fds, open := fdt.Uint("max_fds"), fdt.Ptr("fd"), fdt.Ptr("open_fds")
+	if err := errors.Join(task.Err(), fdt.Err()); err != nil {
+		return nil, fmt.Errorf("files of pid %d: %w", t.PID, err)
+	}
+	if n > maxFDs {
+		return nil, fmt.Errorf("files of pid %d: fdtable at 0x%x has %d entries: damaged", t.PID, fdt.Addr, n)
+	}
+	var out []File
+	var errs []error
+	for word := uint64(0); word < n; word += 64 {
+		bits, err := mem.U64(k.Mem(), open+word/8)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("open_fds: %w", err))
+			break
+		}
+		for i := range uint64(64) {
+			if bits>>i&1 == 0 || word+i >= n {
+				continue
+			}
+			fd := word + i
+			addr, err := mem.U64(k.Mem(), fds+8*fd)
+			if err != nil || addr == 0 { // reserved by an open(2) under way
+				errs = append(errs, err)
+				continue
+			}
+			f, err := file(k, task, int(fd), addr)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("fd %d: %w", fd, err))
+			}
+			out = append(out, f)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return out, fmt.Errorf("files of pid %d: %w", t.PID, err)
+	}
+	return out, nil
+}
+
+func file(k *kernel.Kernel, task *kernel.Object, fd int, addr uint64) (File, error) {
+	o := k.Object("file", addr)
+	f := File{FD: fd, Addr: mem.Addr(addr), Private: mem.Addr(o.Ptr("private_data"))}
+	if s, off, ok := k.Symbolize(o.Ptr("f_op")); ok && off == 0 {
+		f.Ops = s.Name
+	}
+	inode := o.Deref("f_inode")
+	f.Type = fileTypes[inode.Uint("i_mode")&0o170000]
+	var err error
+	if f.Path, err = path(k, o.Field("f_path"), task); err != nil {
+		return f, err
+	}
+	// Files without a place in any tree: their dentry's name tells the kind,
+	// as d_path shows it.
+	switch magic := inode.Deref("i_sb").Uint("s_magic"); magic {
+	case 0x09041934: // ANON_INODE_FS_MAGIC
+		f.Type = "ANON"
+		f.Path = "anon_inode:" + strings.TrimPrefix(f.Path, "/")
+	case 0x534F434B: // SOCKFS_MAGIC
+		f.Path = fmt.Sprintf("socket:[%d]", inode.Uint("i_ino"))
+	case 0x50495045: // PIPEFS_MAGIC
+		f.Path = fmt.Sprintf("pipe:[%d]", inode.Uint("i_ino"))
+	}
+	return f, errors.Join(o.Err(), inode.Err())
+}
+
+// path builds the path of a struct path, from its dentry up to the root of the
+// last mount, as d_path does (fs/d_path.c).
+func path(k *kernel.Kernel, p, task *kernel.Object) (string, error) {
+	dentry, vfsmnt := p.Ptr("dentry"), p.Ptr("mnt")
+	mntOff, err := k.Offset("mount", "mnt")
+	if err := errors.Join(err, p.Err(), task.Err()); err != nil {
+		return "", err
+	}
+	var names []string
+	for mounts := 0; len(names) < maxPath && mounts < maxMount; {
+		d := k.Object("dentry", dentry)
+		mnt := k.Object("mount", vfsmnt-mntOff)
+		root, parent := mnt.Field("mnt").Ptr("mnt_root"), d.Ptr("d_parent")
+		if err := errors.Join(d.Err(), mnt.Err()); err != nil {
+			return joinPath(names), err
+		}
+		if dentry == root || dentry == parent {
+			up := mnt.Ptr("mnt_parent")
+			if dentry != root || up == mnt.Addr || up == 0 {
+				if dentry != root { // no tree: the dentry's own name is all there is
+					names = append(names, dentryName(d))
+				}
+				return joinPath(names), d.Err()
+			}
+			dentry, vfsmnt = mnt.Ptr("mnt_mountpoint"), up+mntOff
+			mounts++
+			if err := mnt.Err(); err != nil {
+				return joinPath(names), err
+			}
+			continue
+		}
+		names = append(names, dentryName(d))
+		dentry = parent
+	}
+	return joinPath(names), fmt.Errorf("path of more than %d components: damaged", maxPath)
+}
+
+func dentryName(d *kernel.Object) string {
+	return d.Field("d_name").Str("name")
+}
+
+// joinPath joins the components of a path that were collected from its end.
+func joinPath(names []string) string {
+	if len(names) == 0 {
+		return "/"
+	}
+	var b strings.Builder
+	for i := len(names) - 1; i >= 0; i-- {
+		b.WriteByte('/')
+		b.WriteString(names[i])
+	}
+	return b.String()
+}

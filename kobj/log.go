@@ -1,0 +1,389 @@
+package kobj
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/vmcore"
+)
+
+// A LogRecord is one message of the kernel's log buffer.
+type LogRecord struct {
+	Seq      uint64        `json:"seq"`
+	Time     time.Duration `json:"time_ns"` // since boot
+	Level    int           `json:"level"`   // 0 emergency to 7 debug
+	Facility int           `json:"facility"`
+	// Caller is the pid of the task that wrote the message, or, where
+	// CallerIsCPU is set, the CPU that wrote it outside of a task. Kernels
+	// without CONFIG_PRINTK_CALLER record the pid alone, and only since 5.10.
+	Caller      uint32 `json:"caller"`
+	CallerIsCPU bool   `json:"caller_is_cpu,omitempty"`
+	Text        string `json:"text"`
+	Device      string `json:"device,omitempty"` // "subsystem/device", where the driver core gave one
+}
+
+// callerIsCPU marks a caller id that holds a CPU number, kernel/printk/printk.c
+// (15ff2069cb7f, 5.1).
+const callerIsCPU = 0x8000_0000
+
+// A LogGap says which part of a log could not be read, and why.
+type LogGap struct {
+	Seq uint64 // sequence number, or record id where the number was not readable
+	Err error
+}
+
+// Log returns the messages in the kernel's log buffer, oldest first, and the
+// gaps in it. It needs VMCOREINFO alone, no types: the log is what one can
+// still have from a dump in which little else is readable.
+func Log(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
+	info := k.Info()
+	if _, ok := info.Symbol("prb"); ok {
+		return ringLog(k.Mem(), info)
+	}
+	if _, ok := info.Symbol("log_first_idx"); ok {
+		return recordLog(k.Mem(), info)
+	}
+	return nil, nil, fmt.Errorf("reading the kernel log: VMCOREINFO names neither prb (5.10 and later) nor log_first_idx (3.5 to 5.9)")
+}
+
+// layout collects numbers of VMCOREINFO and remembers the first that is missing.
+type layout struct {
+	info vmcore.VMCoreInfo
+	err  error
+}
+
+func (l *layout) get(kind, name string, value int64, ok bool) uint64 {
+	if !ok && l.err == nil {
+		l.err = fmt.Errorf("VMCOREINFO has no %s(%s)", kind, name)
+	}
+	return uint64(value)
+}
+
+func (l *layout) symbol(name string) uint64 {
+	v, ok := l.info.Symbol(name)
+	return l.get("SYMBOL", name, int64(v), ok)
+}
+
+func (l *layout) offset(name string) uint64 {
+	v, ok := l.info.Offset(name)
+	return l.get("OFFSET", name, v, ok)
+}
+
+func (l *layout) size(name string) uint64 {
+	v, ok := l.info.Size(name)
+	return l.get("SIZE", name, v, ok)
+}
+
+func (l *layout) length(name string) uint64 {
+	v, ok := l.info.Length(name)
+	return l.get("LENGTH", name, v, ok)
+}
+
+// The states of a descriptor, in the two upper bits of its state_var
+// (kernel/printk/printk_ringbuffer.h).
+const (
+	descStateShift = 62
+	descIDMask     = 1<<descStateShift - 1
+	descCommitted  = 1
+	descFinalized  = 2
+
+	// A block position with bit 0 set has no data (printk_ringbuffer.c,
+	// BLK_DATALESS).
+	dataless = 1
+
+	maxLogBits = 26 // 64 MiB of text: CONFIG_LOG_BUF_SHIFT ends at 25
+)
+
+// ring is the lockless ring buffer of 5.10 (896fbe20b4e2) and later.
+type ring struct {
+	mem   mem.Reader
+	l     layout
+	descs []byte
+	infos []byte
+	data  []byte
+
+	descSize, infoSize uint64
+	head, tail, count  uint64
+}
+
+func ringLog(m mem.Reader, info vmcore.VMCoreInfo) ([]LogRecord, []LogGap, error) {
+	r := &ring{mem: m, l: layout{info: info}}
+	if err := r.load(); err != nil {
+		return nil, nil, fmt.Errorf("reading the kernel log: %w", err)
+	}
+	var out []LogRecord
+	var gaps []LogGap
+	for id, n := r.tail, uint64(0); n < r.count; id, n = (id+1)&descIDMask, n+1 {
+		rec, ok, err := r.record(id)
+		switch {
+		case err != nil:
+			gaps = append(gaps, LogGap{id, err})
+		case ok:
+			out = append(out, rec)
+		}
+		if id == r.head {
+			break
+		}
+	}
+	return out, gaps, nil
+}
+
+// load reads the three arrays whole: they are small, and a record takes all
+// of them.
+func (r *ring) load() error {
+	l := &r.l
+	var (
+		descRing = l.offset("printk_ringbuffer.desc_ring")
+		dataRing = l.offset("printk_ringbuffer.text_data_ring")
+		counter  = l.offset("atomic_long_t.counter")
+	)
+	r.descSize, r.infoSize = l.size("prb_desc"), l.size("printk_info")
+	word := func(base uint64, member string, bits int) uint64 {
+		addr := base + l.offset(member)
+		if l.err != nil {
+			return 0
+		}
+		var v uint64
+		var err error
+		if bits == 32 {
+			var w uint32
+			w, err = mem.U32(r.mem, addr)
+			v = uint64(w)
+		} else {
+			v, err = mem.U64(r.mem, addr)
+		}
+		if err != nil {
+			l.err = fmt.Errorf("%s: %w", member, err)
+		}
+		return v
+	}
+	prb := r.pointer(l.symbol("prb"))
+	countBits := word(prb+descRing, "prb_desc_ring.count_bits", 32)
+	descs := word(prb+descRing, "prb_desc_ring.descs", 64)
+	infos := word(prb+descRing, "prb_desc_ring.infos", 64)
+	r.head = word(prb+descRing+counter, "prb_desc_ring.head_id", 64) & descIDMask
+	r.tail = word(prb+descRing+counter, "prb_desc_ring.tail_id", 64) & descIDMask
+	sizeBits := word(prb+dataRing, "prb_data_ring.size_bits", 32)
+	data := word(prb+dataRing, "prb_data_ring.data", 64)
+	if l.err != nil {
+		return l.err
+	}
+	if countBits > maxLogBits || sizeBits > maxLogBits || r.descSize > 1<<8 || r.infoSize > 1<<10 {
+		return fmt.Errorf("printk_ringbuffer at %#x is damaged: 2^%d descriptors of %d and %d bytes, 2^%d bytes of text",
+			prb, countBits, r.descSize, r.infoSize, sizeBits)
+	}
+	r.count = 1 << countBits
+	r.descs = r.array(descs, r.count*r.descSize)
+	r.infos = r.array(infos, r.count*r.infoSize)
+	r.data = r.array(data, 1<<sizeBits)
+	return l.err
+}
+
+// pointer reads the pointer at addr, unless something already failed.
+func (r *ring) pointer(addr uint64) uint64 {
+	if r.l.err != nil {
+		return 0
+	}
+	p, err := mem.U64(r.mem, addr)
+	if err != nil {
+		r.l.err = fmt.Errorf("prb: %w", err)
+	}
+	return p
+}
+
+// array reads n bytes, leaving zeroes where pages are missing: a zero
+// descriptor is "reserved" and is skipped, a zero block does not carry its id.
+func (r *ring) array(addr, n uint64) []byte {
+	b := make([]byte, n)
+	for off := uint64(0); off < n; {
+		chunk := min(n-off, 4096-(addr+off)%4096)
+		_ = r.mem.ReadMem(b[off:off+chunk], addr+off) // said by record, which finds the id missing
+		off += chunk
+	}
+	return b
+}
+
+func (r *ring) record(id uint64) (LogRecord, bool, error) {
+	l := &r.l
+	i := id % r.count
+	desc := r.descs[i*r.descSize:][:r.descSize]
+	u64 := func(b []byte, off uint64) uint64 {
+		if off+8 > uint64(len(b)) {
+			l.err = fmt.Errorf("VMCOREINFO puts a word at offset %d of %d bytes", off, len(b))
+			return 0
+		}
+		return binary.LittleEndian.Uint64(b[off:])
+	}
+	state := u64(desc, l.offset("prb_desc.state_var")+l.offset("atomic_long_t.counter"))
+	if s := state >> descStateShift; state&descIDMask != id || s != descCommitted && s != descFinalized {
+		return LogRecord{}, false, l.err // being written, or already reused
+	}
+	lpos := l.offset("prb_desc.text_blk_lpos")
+	begin := u64(desc, lpos+l.offset("prb_data_blk_lpos.begin"))
+	next := u64(desc, lpos+l.offset("prb_data_blk_lpos.next"))
+	rec, textLen := r.info(r.infos[i*r.infoSize:][:r.infoSize])
+	if l.err != nil {
+		return LogRecord{}, false, l.err
+	}
+	text, err := r.block(id, begin, next)
+	if err != nil {
+		return LogRecord{}, false, err
+	}
+	rec.Text = string(text[:min(textLen, len(text))])
+	return rec, true, nil
+}
+
+// info decodes struct printk_info. Facility, flags and level are not in
+// VMCOREINFO; they stand between text_len and caller_id since 5.10.
+func (r *ring) info(b []byte) (LogRecord, int) {
+	l := &r.l
+	var (
+		seq    = l.offset("printk_info.seq")
+		ts     = l.offset("printk_info.ts_nsec")
+		text   = l.offset("printk_info.text_len")
+		caller = l.offset("printk_info.caller_id")
+		dev    = l.offset("printk_info.dev_info")
+	)
+	end := uint64(len(b))
+	if l.err == nil && (seq+8 > end || ts+8 > end || text+4 > end || caller+4 > end || dev > end) {
+		l.err = fmt.Errorf("VMCOREINFO puts members of printk_info beyond its %d bytes", end)
+	}
+	if l.err != nil {
+		return LogRecord{}, 0
+	}
+	le := binary.LittleEndian
+	rec := LogRecord{
+		Seq:      le.Uint64(b[seq:]),
+		Time:     time.Duration(le.Uint64(b[ts:])),
+		Facility: int(b[text+2]),
+		Level:    int(b[text+3] >> 5),
+	}
+	rec.setCaller(le.Uint32(b[caller:]))
+	rec.Device = r.device(b[dev:])
+	return rec, int(le.Uint16(b[text:]))
+}
+
+func (rec *LogRecord) setCaller(id uint32) {
+	rec.Caller, rec.CallerIsCPU = id&^callerIsCPU, id&callerIsCPU != 0
+}
+
+func (r *ring) device(b []byte) string {
+	field := func(member, length string) string {
+		off, okOff := r.l.info.Offset(member)
+		n, okLen := r.l.info.Length(length)
+		if !okOff || !okLen || off < 0 || n < 0 || off+n > int64(len(b)) {
+			return ""
+		}
+		s, _, _ := bytes.Cut(b[off:off+n], []byte{0})
+		return string(s)
+	}
+	sub := field("dev_printk_info.subsystem", "printk_info_subsystem")
+	dev := field("dev_printk_info.device", "printk_info_device")
+	if sub == "" && dev == "" {
+		return ""
+	}
+	return sub + "/" + dev
+}
+
+// block returns the text between two positions of the data ring. Positions
+// grow for ever; a block that does not fit before the end of the array stands
+// at its start. A block begins with the id of its descriptor.
+func (r *ring) block(id, begin, next uint64) ([]byte, error) {
+	if begin&dataless != 0 && next&dataless != 0 {
+		return nil, nil
+	}
+	size := uint64(len(r.data))
+	start, end := begin%size, begin%size+(next-begin)
+	if begin/size != (next-1)/size {
+		start, end = 0, next%size
+	}
+	if end > size || start+8 > end {
+		return nil, fmt.Errorf("log record %d: its text block [%#x,%#x) does not fit the buffer of %d bytes", id, begin, next, size)
+	}
+	if got := binary.LittleEndian.Uint64(r.data[start:]); got != id {
+		return nil, fmt.Errorf("log record %d: its text is missing (the block at offset %#x belongs to %#x)", id, start, got)
+	}
+	return r.data[start+8 : end], nil
+}
+
+// recordLog reads the log of kernels 3.5 to 5.9: records one behind the other,
+// each with a struct printk_log before its text.
+func recordLog(m mem.Reader, info vmcore.VMCoreInfo) ([]LogRecord, []LogGap, error) {
+	l := layout{info: info}
+	var (
+		pBuf, pLen     = l.symbol("log_buf"), l.symbol("log_buf_len")
+		pFirst, pNext  = l.symbol("log_first_idx"), l.symbol("log_next_idx")
+		header         = l.size("printk_log")
+		ts, recLen     = l.offset("printk_log.ts_nsec"), l.offset("printk_log.len")
+		textLen, dicts = l.offset("printk_log.text_len"), l.offset("printk_log.dict_len")
+	)
+	if l.err != nil {
+		return nil, nil, fmt.Errorf("reading the kernel log: %w", l.err)
+	}
+	buf, err := mem.U64(m, pBuf)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the kernel log: log_buf: %w", err)
+	}
+	var words [3]uint32
+	for i, addr := range []uint64{pLen, pFirst, pNext} {
+		if words[i], err = mem.U32(m, addr); err != nil {
+			return nil, nil, fmt.Errorf("reading the kernel log: %w", err)
+		}
+	}
+	size, first, next := uint64(words[0]), uint64(words[1]), uint64(words[2])
+	if size > 1<<maxLogBits || first > size || next > size || header < 16 || header > 64 ||
+		max(ts+8, recLen+2, textLen+2, dicts+4) > header {
+		return nil, nil, fmt.Errorf("reading the kernel log: log_buf of %d bytes, first record at %d, next at %d: damaged", size, first, next)
+	}
+	data := make([]byte, size)
+	if err := m.ReadMem(data, buf); err != nil {
+		return nil, nil, fmt.Errorf("reading the kernel log: log_buf: %w", err)
+	}
+	le := binary.LittleEndian
+	var out []LogRecord
+	wrapped := false
+	for at := first; at != next; {
+		if at+header > size || le.Uint16(data[at+recLen:]) == 0 { // a length of 0: go on at the start
+			if wrapped {
+				return out, []LogGap{{uint64(len(out)), fmt.Errorf("record at %#x: no length", at)}}, nil
+			}
+			at, wrapped = 0, true
+			continue
+		}
+		h := data[at : at+header]
+		n, text := uint64(le.Uint16(h[recLen:])), uint64(le.Uint16(h[textLen:]))
+		if n < header || header+text > n || at+n > size {
+			return out, []LogGap{{uint64(len(out)), fmt.Errorf("record at %#x: %d bytes with %d of text", at, n, text)}}, nil
+		}
+		// facility and flags:5,level:3 follow dict_len in every version.
+		rec := LogRecord{
+			Seq: uint64(len(out)), Time: time.Duration(le.Uint64(h[ts:])),
+			Facility: int(h[dicts+2]), Level: int(h[dicts+3] >> 5),
+			Text: string(data[at+header : at+header+text]),
+		}
+		if header >= dicts+8 { // CONFIG_PRINTK_CALLER
+			rec.setCaller(le.Uint32(h[dicts+4:]))
+		}
+		out = append(out, rec)
+		at += n
+	}
+	return out, nil, nil
+}
+
+// AppendSyslog appends rec in the form of syslog(2), which dmesg --raw prints:
+// a line "<PRI>[SECONDS.MICROSECONDS] TEXT" for each line of the message.
+func (rec *LogRecord) AppendSyslog(dst []byte, level bool) []byte {
+	for line := range strings.SplitSeq(rec.Text, "\n") {
+		if level {
+			dst = fmt.Appendf(dst, "<%d>", rec.Facility<<3|rec.Level)
+		}
+		sec, usec := rec.Time/time.Second, rec.Time%time.Second/time.Microsecond
+		dst = fmt.Appendf(dst, "[%5d.%06d] %s\n", sec, usec, line)
+	}
+	return dst
+}

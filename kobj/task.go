@@ -1,0 +1,193 @@
+// Package kobj reads the kernel's everyday objects: tasks and their files, the
+// log. (Modules belong to the symbol table and are in package kernel.)
+package kobj
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/mem"
+)
+
+// A Task is one thread of the system.
+type Task struct {
+	Addr    mem.Addr      `json:"addr"` // of the struct task_struct
+	PID     int           `json:"pid"`  // of the thread
+	TGID    int           `json:"tgid"` // of the process: what user space calls its pid
+	PPID    int           `json:"ppid"` // of the parent process
+	Comm    string        `json:"comm"`
+	State   string        `json:"state"` // one letter, as in ps: R S D T t X Z P I
+	CPU     int           `json:"cpu"`
+	RunTime time.Duration `json:"run_time_ns"`
+	Kernel  bool          `json:"kernel_thread"`
+	Running bool          `json:"running"` // on its CPU when the dump was taken
+}
+
+// stateLetters is task_state_array of fs/proc/array.c: the letter of each bit
+// of the state, lowest first; no bit is R.
+const stateLetters = "RSDTtXZPI"
+
+const (
+	taskUninterrupt = 0x0002
+	taskReport      = 0x7f   // include/linux/sched.h, TASK_REPORT
+	taskNoload      = 0x0400 // 80ed87c8a9ca, 4.2
+	taskRTLockWait  = 0x1000 // cd781d0ce8cb, 5.15
+
+	pfKthread = 0x0020_0000 // include/linux/sched.h, PF_KTHREAD
+)
+
+// stateLetter is what /proc/PID/stat shows: task_state_index of
+// include/linux/sched.h.
+func stateLetter(state, exitState uint64) string {
+	if state == taskUninterrupt|taskNoload { // TASK_IDLE
+		return "I"
+	}
+	if state&taskRTLockWait != 0 {
+		return "D"
+	}
+	bits := (state | exitState) & taskReport
+	n := 0
+	for ; bits != 0; bits >>= 1 {
+		n++
+	}
+	if n >= len(stateLetters) {
+		return "?"
+	}
+	return stateLetters[n : n+1]
+}
+
+// TaskAt reads the task_struct at addr.
+func TaskAt(k *kernel.Kernel, addr uint64) (Task, error) {
+	o := k.Object("task_struct", addr)
+	t := Task{
+		Addr: mem.Addr(addr),
+		PID:  int(o.Int("pid")),
+		TGID: int(o.Int("tgid")),
+		Comm: o.Str("comm"),
+		// __state since 2f064a59a11f (5.14).
+		State: stateLetter(o.Uint("__state|state"), o.Uint("exit_state")),
+		// thread_info.cpu since bcf9033e5449 (5.16).
+		CPU:     int(o.Uint("thread_info.cpu|cpu")),
+		RunTime: time.Duration(o.Uint("se.sum_exec_runtime")),
+		Kernel:  o.Uint("flags")&pfKthread != 0,
+	}
+	if o.Err() == nil && o.Ptr("real_parent") != 0 {
+		t.PPID = int(o.Deref("real_parent").Int("tgid"))
+	}
+	if err := o.Err(); err != nil {
+		return t, err
+	}
+	if cur, err := k.Current(t.CPU); err == nil {
+		t.Running = cur == addr
+	}
+	return t, nil
+}
+
+// Tasks returns every thread: processes in the order of the kernel's list,
+// each followed by its other threads, and before them the idle tasks of the
+// online CPUs if idle is set. Together with an error comes what was read.
+func Tasks(k *kernel.Kernel, idle bool) ([]Task, error) {
+	var out []Task
+	var errs []error
+	add := func(addr uint64) {
+		t, err := TaskAt(k, addr)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("task at 0x%x: %w", addr, err))
+			return
+		}
+		out = append(out, t)
+	}
+	if idle {
+		addrs, err := idleTasks(k)
+		errs = append(errs, err)
+		for _, a := range addrs {
+			add(a)
+		}
+	}
+	initTask, err := k.Addr("init_task")
+	if err != nil {
+		return out, errors.Join(append(errs, err)...)
+	}
+	tasks, err1 := k.Offset("task_struct", "tasks")
+	node, err2 := k.Offset("task_struct", "thread_node")
+	if err := errors.Join(err1, err2); err != nil {
+		return out, errors.Join(append(errs, err)...)
+	}
+	for at, err := range k.List(initTask + tasks) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list of tasks: %w", err))
+			break
+		}
+		leader := at - tasks
+		add(leader)
+		head := k.Object("task_struct", leader).Deref("signal")
+		threads := head.At("thread_head")
+		if err := head.Err(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for at, err := range k.List(threads) {
+			if err != nil {
+				errs = append(errs, fmt.Errorf("threads of task at 0x%x: %w", leader, err))
+				break
+			}
+			if at-node != leader {
+				add(at - node)
+			}
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// idleTasks returns the idle task of each CPU: rq.idle.
+func idleTasks(k *kernel.Kernel) ([]uint64, error) {
+	cpus, err := k.PresentCPUs()
+	if err != nil {
+		return nil, err
+	}
+	rq, err := k.Addr("runqueues")
+	if err != nil {
+		return nil, err
+	}
+	var out []uint64
+	for _, cpu := range cpus {
+		at, err := k.PerCPU(rq, cpu)
+		if err != nil {
+			return out, err
+		}
+		o := k.Object("rq", at)
+		if idle := o.Ptr("idle"); o.Err() == nil {
+			out = append(out, idle)
+		} else {
+			return out, o.Err()
+		}
+	}
+	return out, nil
+}
+
+// FindTask returns the task whose thread has the given pid.
+func FindTask(k *kernel.Kernel, pid int) (Task, error) {
+	tasks, err := Tasks(k, false)
+	for _, t := range tasks {
+		if t.PID == pid {
+			return t, nil
+		}
+	}
+	if err != nil {
+		return Task{}, fmt.Errorf("no task with pid %d among the %d that could be read: %w", pid, len(tasks), err)
+	}
+	return Task{}, &NoTaskError{PID: pid, Tasks: len(tasks)}
+}
+
+// A NoTaskError says that no task has a pid.
+type NoTaskError struct {
+	PID   int
+	Tasks int // tasks there are
+}
+
+// Error names the pid.
+func (e *NoTaskError) Error() string {
+	return fmt.Sprintf("no task has pid %d (there are %d tasks; ps lists them)", e.PID, e.Tasks)
+}

@@ -1,0 +1,163 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/stack"
+	"github.com/ksleuth/ksleuth/vmcore"
+)
+
+// crash is where the kernel crashed: the task and its stack, cut so that the
+// first frame is the code at fault and not what the panic did afterwards.
+type crash struct {
+	task   kobj.Task
+	stack  stack.Stack
+	first  int          // index in stack.Frames of the code at fault
+	regs   *vmcore.Regs // at the fault; nil where panic was simply called
+	vector string       // entry point of the exception or interrupt; "" if none
+}
+
+// findCrash finds the CPU that panicked and the code that made it.
+func (b *builder) findCrash() (crash, bool) {
+	cpu, ok := b.panicCPU()
+	if !ok {
+		return crash{}, false
+	}
+	addr, err := b.k.Current(cpu)
+	if err != nil {
+		b.unread(fmt.Sprintf("task on CPU %d", cpu), err)
+		return crash{}, false
+	}
+	task, err := kobj.TaskAt(b.k, addr)
+	if err != nil {
+		b.unread(fmt.Sprintf("task on CPU %d", cpu), err)
+		return crash{}, false
+	}
+	task.CPU, task.Running = cpu, true
+	b.r.Task = &Task{PID: task.PID, Comm: task.Comm, CPU: cpu}
+	c := crash{task: task, stack: stack.Of(b.k, task)}
+	c.locate()
+	return c, true
+}
+
+// panicCPU returns the CPU that runs panic(): panic_cpu, which is -1 before.
+func (b *builder) panicCPU() (int, bool) {
+	for _, name := range []string{"panic_cpu", "crashing_cpu"} {
+		addr, err := b.k.Addr(name)
+		if err != nil {
+			continue
+		}
+		v, err := mem.U32(b.k.Mem(), addr)
+		if err != nil {
+			b.unread(name, err)
+			continue
+		}
+		if cpu := int32(v); cpu >= 0 {
+			return int(cpu), true
+		}
+	}
+	return 0, false
+}
+
+// locate decides where the code at fault begins in the stack. panic() stands
+// on top. If an exception led to it, the code at fault is what the exception
+// interrupted; so too for an interrupt whose handler found that code to loop.
+// Otherwise it is whoever called panic().
+func (c *crash) locate() {
+	frames := c.stack.Frames
+	oops := false
+	for i, f := range frames {
+		if isOops(f.Symbol) {
+			oops = true
+		}
+		if f.Raw.Regs == nil || i == 0 {
+			continue
+		}
+		entry := frames[i-1].Symbol
+		if oops && strings.Contains(entry, "exc_") || isLockup(frames[:i]) {
+			c.first, c.regs, c.vector = i, f.Raw.Regs, entry
+			return
+		}
+		break
+	}
+	for i, f := range frames {
+		if i < len(frames)-1 && isPanic(f.Symbol) && !isPanic(frames[i+1].Symbol) {
+			c.first = i + 1
+		}
+	}
+	if c.first == 0 && len(frames) > 0 && frames[0].Raw.Regs != nil {
+		c.regs = frames[0].Raw.Regs
+	}
+}
+
+// isOops names the functions through which every oops passes, since 2.6.
+func isOops(name string) bool {
+	return slices.Contains([]string{"oops_end", "__die", "die", "die_addr", "page_fault_oops", "no_context", "exc_double_fault", "__die_body"}, base(name))
+}
+
+func isPanic(name string) bool {
+	return slices.Contains([]string{"panic", "vpanic", "nmi_panic", "panic_try_start"}, base(name))
+}
+
+func isLockup(frames []stack.Frame) bool {
+	return slices.ContainsFunc(frames, func(f stack.Frame) bool {
+		return base(f.Symbol) == "watchdog_timer_fn" || strings.HasPrefix(f.Symbol, "watchdog_overflow_callback") || base(f.Symbol) == "watchdog_hardlockup_check"
+	})
+}
+
+// base removes what the compiler appends to the names of clones: .cold,
+// .isra.0, .constprop.0, .part.0.
+func base(name string) string {
+	b, _, _ := strings.Cut(name, ".")
+	return b
+}
+
+// describe fills the report from the crash.
+func (b *builder) describe(c crash) {
+	if c.stack.End != nil {
+		b.r.StackEnd = c.stack.End.Error()
+	}
+	if c.first >= len(c.stack.Frames) {
+		return
+	}
+	b.r.Frames = c.stack.Frames[c.first:]
+	top := b.r.Frames[0]
+	b.r.RIP = &Place{Addr: top.PC, Symbol: top.Symbol, Offset: top.Offset}
+	if c.regs != nil {
+		b.r.Registers = b.registers(*c.regs)
+	}
+	b.code(c)
+	b.fault(c)
+	b.cause(c)
+	b.r.Fingerprint = fingerprint(b.r)
+}
+
+// registers lists the general registers with what they point at.
+func (b *builder) registers(r vmcore.Regs) []Register {
+	var out []Register
+	for _, g := range general {
+		v := g.get(&r)
+		out = append(out, Register{Name: g.name, Value: mem.Addr(v), Note: b.pointee(v, r.RSP)})
+	}
+	return append(out, Register{Name: "rflags", Value: mem.Addr(r.RFLAGS)})
+}
+
+const stackSize = 16 << 10 // THREAD_SIZE, without KASAN
+
+// pointee says in a few words what a value can point at.
+func (b *builder) pointee(v, rsp uint64) string {
+	switch {
+	case v < 4096, v>>63 == 0:
+		return ""
+	case v&^(stackSize-1) == rsp&^(stackSize-1):
+		return fmt.Sprintf("stack, rsp%+#x", int64(v-rsp))
+	}
+	if _, _, ok := b.k.Symbolize(v); ok {
+		return b.k.FormatAddr(v)
+	}
+	return ""
+}

@@ -1,0 +1,114 @@
+// Package stack gives a task's stack its names: functions, modules, BPF
+// programs with their source lines.
+package stack
+
+import (
+	"fmt"
+
+	"github.com/ksleuth/ksleuth/bpf"
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/unwind"
+	"github.com/ksleuth/ksleuth/vmcore"
+)
+
+// A Frame is one activation of a function.
+type Frame struct {
+	PC     mem.Addr    `json:"pc"`
+	Symbol string      `json:"symbol"` // of a BPF program its function's name; "" if unknown
+	Offset mem.Addr    `json:"offset"`
+	Kind   kernel.Kind `json:"kind"`
+	Module string      `json:"module,omitempty"`
+	// Reliable says that nothing was assumed to find this frame.
+	Reliable  bool     `json:"reliable"`
+	Recovered string   `json:"recovered,omitempty"` // what was damaged, and how the frame was found
+	BPF       *BPF     `json:"bpf,omitempty"`
+	SP        mem.Addr `json:"sp"`
+
+	Raw unwind.Frame `json:"-"`
+}
+
+// BPF says which program a frame belongs to and where in its source it is.
+type BPF struct {
+	Name    string `json:"name"` // of the program
+	Type    string `json:"type"`
+	Tag     string `json:"tag"`
+	ID      int    `json:"id"` // 0 if the program is being freed
+	Subprog int    `json:"subprog"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Source  string `json:"source,omitempty"` // the line itself
+	Insn    int    `json:"insn"`             // index of the BPF instruction, -1 if unknown
+}
+
+// Location returns "file:line", or "".
+func (b *BPF) Location() string {
+	if b == nil || b.File == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", b.File, b.Line)
+}
+
+// A Stack is a task's stack, innermost frame first.
+type Stack struct {
+	Frames []Frame
+	Damage []unwind.Damage
+	User   *vmcore.Regs // of the user program below, nil for kernel threads
+	End    error        // why the stack stops before its outermost frame
+}
+
+// Of returns the stack of a task. A task that was running is unwound from the
+// registers the dump has for its CPU.
+func Of(k *kernel.Kernel, t kobj.Task) Stack {
+	if !t.Running {
+		return describe(k, unwind.Task(k, uint64(t.Addr)))
+	}
+	cpu, ok := k.Registers(t.CPU)
+	if !ok {
+		return Stack{End: fmt.Errorf("pid %d was running on CPU %d, whose registers are not in the dump", t.PID, t.CPU)}
+	}
+	return describe(k, unwind.From(k, cpu.Regs))
+}
+
+// FromRegs returns the stack that begins at the given registers.
+func FromRegs(k *kernel.Kernel, regs vmcore.Regs) Stack {
+	return describe(k, unwind.From(k, regs))
+}
+
+func describe(k *kernel.Kernel, raw unwind.Stack) Stack {
+	s := Stack{Damage: raw.Damage, User: raw.User, End: raw.End}
+	for _, f := range raw.Frames {
+		s.Frames = append(s.Frames, name(k, f))
+	}
+	return s
+}
+
+func name(k *kernel.Kernel, raw unwind.Frame) Frame {
+	f := Frame{
+		PC: mem.Addr(raw.PC), Kind: raw.Kind, SP: mem.Addr(raw.SP),
+		Reliable: raw.Reliable, Recovered: raw.Recovered, Raw: raw,
+	}
+	sym, _, ok := k.Symbolize(raw.Lookup())
+	if !ok {
+		return f
+	}
+	f.Symbol, f.Module, f.Offset = sym.Name, sym.Module, mem.Addr(raw.PC-sym.Addr)
+	if sym.Kind != kernel.KindBPF {
+		return f
+	}
+	owner, ok := bpf.OwnerOf(k, raw.Lookup())
+	if !ok {
+		return f
+	}
+	sub := owner.Prog.Subprogs[owner.Subprog]
+	f.Symbol, f.Offset = sub.Name, mem.Addr(raw.PC-uint64(sub.Addr))
+	f.BPF = &BPF{
+		Name: owner.Prog.Name, Type: owner.Prog.Type, Tag: owner.Prog.Tag, ID: owner.Prog.ID,
+		Subprog: owner.Subprog, Insn: -1,
+	}
+	if loc, ok := owner.Locate(k, raw.Lookup()); ok {
+		f.BPF.File, f.BPF.Line, f.BPF.Source, f.BPF.Insn = loc.File, loc.Line, loc.Text, loc.Insn
+	}
+	return f
+}
