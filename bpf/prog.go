@@ -285,6 +285,7 @@ func (o Owner) Locate(k *kernel.Kernel, pc uint64) (Location, bool) {
 	}
 	strs := btf.Ptr("strings")
 	loc.File, _ = mem.CString(k.Mem(), strs+li.Uint("file_name_off"), maxLine)
+	loc.File = strings.TrimPrefix(loc.File, "./")
 	text, _ := mem.CString(k.Mem(), strs+li.Uint("line_off"), maxLine)
 	loc.Text = strings.TrimSpace(text)
 	return loc, errors.Join(li.Err(), btf.Err()) == nil

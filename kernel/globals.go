@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"fmt"
-
 	"github.com/ksleuth/ksleuth/ctype"
 )
 
@@ -43,9 +41,9 @@ var globals = map[string][]string{
 
 // Global returns the variable called name: a per-CPU variable (the address is
 // then that of the template: use PerCPU), one of a table of known variables,
-// or, for anything else, a void that can be cast.
+// or, for anything else, a void: its address can be taken and cast.
 func (k *Kernel) Global(name string) (ctype.Value, error) {
-	types, err := k.types()
+	types, err := k.Types()
 	if err != nil {
 		return ctype.Value{}, err
 	}
@@ -64,16 +62,6 @@ func (k *Kernel) Global(name string) (ctype.Value, error) {
 	if f, err := types.Lookup("func " + name); err == nil {
 		return types.Object(k.mem, f, s.Addr, name), nil
 	}
-	return ctype.Value{}, &UntypedError{Name: name, Addr: s.Addr}
-}
-
-// An UntypedError says that a variable exists, but nothing tells its type.
-type UntypedError struct {
-	Name string
-	Addr uint64
-}
-
-// Error tells how to say the type.
-func (e *UntypedError) Error() string {
-	return fmt.Sprintf("the type of %s is not recorded in BTF: write *(TYPE *)0x%x", e.Name, e.Addr)
+	void, err := types.ParseType("void")
+	return types.Object(k.mem, void, s.Addr, name), err
 }

@@ -6,7 +6,6 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/ksleuth/ksleuth/ctype"
@@ -36,12 +35,15 @@ type Kernel struct {
 	cpus []vmcore.CPU
 	syms *kallsyms.Table
 
-	known   func() map[string]kallsyms.Symbol
-	types   func() (*ctype.Types, error)
-	modules func() ([]*Module, error)
-	bpfText func() ([]BPFText, error)
-	orc     func() (*orc.Table, error)
-	percpu  func() ([]uint64, error)
+	known func() map[string]kallsyms.Symbol
+	types func() (*ctype.Types, error)
+	// moduleTypes adds the types of the modules to types, which are needed to
+	// find the modules.
+	moduleTypes func() error
+	modules     func() ([]*Module, error)
+	bpfText     func() ([]BPFText, error)
+	orc         func() (*orc.Table, error)
+	percpu      func() ([]uint64, error)
 
 	modORC sync.Map // *Module -> *orc.Table
 }
@@ -63,6 +65,13 @@ func FromSource(src Source) (*Kernel, error) {
 	}
 	k.known = sync.OnceValue(k.lookupKnown)
 	k.types = sync.OnceValues(k.loadTypes)
+	k.moduleTypes = sync.OnceValue(func() error {
+		types, err := k.types()
+		if err != nil {
+			return err
+		}
+		return k.addModuleTypes(types)
+	})
 	k.modules = sync.OnceValues(k.loadModules)
 	k.bpfText = sync.OnceValues(k.loadBPFText)
 	k.orc = sync.OnceValues(k.loadORC)
@@ -109,28 +118,19 @@ func (k *Kernel) Info() vmcore.VMCoreInfo { return k.info }
 func (k *Kernel) Release() string { return k.info.OSRelease() }
 
 // Types returns the types of the kernel and its modules, from BTF.
-func (k *Kernel) Types() (*ctype.Types, error) { return k.types() }
-
-// maxBTF bounds the BTF read from a target: kernels have 4 to 8 MiB, modules
-// less than 2.
-const maxBTF = 64 << 20
-
-func (k *Kernel) loadTypes() (*ctype.Types, error) {
-	start, ok1 := k.coreLookup("__start_BTF")
-	stop, ok2 := k.coreLookup("__stop_BTF")
-	if !ok1 || !ok2 || stop.Addr <= start.Addr {
-		return nil, errors.New("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF): its types are unknown")
-	}
-	if stop.Addr-start.Addr > maxBTF {
-		return nil, fmt.Errorf("the kernel's BTF has %d bytes: damaged", stop.Addr-start.Addr)
-	}
-	raw, err := mem.Bytes(k.mem, start.Addr, int(stop.Addr-start.Addr))
+func (k *Kernel) Types() (*ctype.Types, error) {
+	types, err := k.types()
 	if err != nil {
-		return nil, fmt.Errorf("reading the kernel's BTF: %w", err)
+		return nil, err
 	}
-	types, err := ctype.New(raw)
-	if err != nil {
-		return nil, fmt.Errorf("the kernel's BTF at %#x: %w", start.Addr, err)
-	}
+	_ = k.moduleTypes() // said by ModuleTypesError
 	return types, nil
+}
+
+// ModuleTypesError says why the types of some modules are missing.
+func (k *Kernel) ModuleTypesError() error {
+	if _, err := k.types(); err != nil {
+		return nil
+	}
+	return k.moduleTypes()
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/stack"
@@ -23,44 +24,42 @@ type crash struct {
 
 // findCrash finds the CPU that panicked and the code that made it.
 func (b *builder) findCrash() (crash, bool) {
-	cpu, ok := b.panicCPU()
-	if !ok {
+	task, ok, err := Panicked(b.k)
+	b.unread("the task that panicked", err)
+	if !ok || err != nil {
 		return crash{}, false
 	}
-	addr, err := b.k.Current(cpu)
-	if err != nil {
-		b.unread(fmt.Sprintf("task on CPU %d", cpu), err)
-		return crash{}, false
-	}
-	task, err := kobj.TaskAt(b.k, addr)
-	if err != nil {
-		b.unread(fmt.Sprintf("task on CPU %d", cpu), err)
-		return crash{}, false
-	}
-	task.CPU, task.Running = cpu, true
-	b.r.Task = &Task{PID: task.PID, Comm: task.Comm, CPU: cpu}
+	b.r.Task = &Task{PID: task.PID, Comm: task.Comm, CPU: task.CPU}
 	c := crash{task: task, stack: stack.Of(b.k, task)}
 	c.locate()
 	return c, true
 }
 
-// panicCPU returns the CPU that runs panic(): panic_cpu, which is -1 before.
-func (b *builder) panicCPU() (int, bool) {
+// Panicked returns the task that runs panic(), if there is one: that of the
+// CPU in panic_cpu, which is -1 before.
+func Panicked(k *kernel.Kernel) (t kobj.Task, ok bool, err error) {
 	for _, name := range []string{"panic_cpu", "crashing_cpu"} {
-		addr, err := b.k.Addr(name)
+		addr, err := k.Addr(name)
 		if err != nil {
 			continue
 		}
-		v, err := mem.U32(b.k.Mem(), addr)
+		v, err := mem.U32(k.Mem(), addr)
 		if err != nil {
-			b.unread(name, err)
+			return t, false, fmt.Errorf("%s: %w", name, err)
+		}
+		cpu := int(int32(v))
+		if cpu < 0 {
 			continue
 		}
-		if cpu := int32(v); cpu >= 0 {
-			return int(cpu), true
+		task, err := k.Current(cpu)
+		if err != nil {
+			return t, true, err
 		}
+		t, err = kobj.TaskAt(k, task)
+		t.CPU, t.Running = cpu, true
+		return t, true, err
 	}
-	return 0, false
+	return t, false, nil
 }
 
 // locate decides where the code at fault begins in the stack. panic() stands

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/arch/x86/x86asm"
 
-	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/x86"
 )
@@ -14,12 +13,11 @@ import (
 // A Fault is the exception that the crash began with, decoded.
 type Fault struct {
 	Kind      string   `json:"kind"`               // "page fault", "general protection fault", ...
-	Access    string   `json:"access,omitempty"`   // "read", "write", "execute", for memory faults
-	Addr      mem.Addr `json:"addr,omitempty"`     // the address that could not be accessed
-	Why       string   `json:"why,omitempty"`      // what is wrong with it
-	Register  string   `json:"register,omitempty"` // the register that made the address bad
-	ErrorCode mem.Addr `json:"error_code"`
-	Text      string   `json:"text"` // the whole in a sentence
+	Access   string   `json:"access,omitempty"`   // "read", "write", "execute", for memory faults
+	Addr     mem.Addr `json:"addr,omitempty"`     // the address that could not be accessed
+	Why      string   `json:"why,omitempty"`      // what is wrong with it
+	Register string   `json:"register,omitempty"` // the register that made the address bad
+	Text     string   `json:"text"`               // the whole in a sentence
 }
 
 // vectors are the exceptions by their entry points (arch/x86/include/asm/idtentry.h)
@@ -47,20 +45,12 @@ var vectors = map[string]string{
 	"asm_sysvec_apic_timer_interrupt": "timer interrupt",
 }
 
-// Bits of a page fault's error code (Intel SDM volume 3A, 4.7).
-const (
-	pfProtection = 1 << 0
-	pfWrite      = 1 << 1
-	pfReserved   = 1 << 3
-	pfFetch      = 1 << 4
-)
-
 // fault decodes the exception.
 func (b *builder) fault(c crash) {
 	if c.regs == nil || c.vector == "" {
 		return
 	}
-	f := &Fault{Kind: vectors[c.vector], ErrorCode: mem.Addr(c.regs.OrigRAX)}
+	f := &Fault{Kind: vectors[c.vector]}
 	if f.Kind == "" {
 		f.Kind = strings.TrimPrefix(c.vector, "asm_")
 	}
@@ -69,7 +59,6 @@ func (b *builder) fault(c crash) {
 	case "page fault":
 		b.pageFault(f, c)
 	case "general protection fault", "stack segment fault":
-		f.ErrorCode = mem.Addr(c.regs.OrigRAX)
 		b.protectionFault(f, c)
 	case "invalid opcode":
 		b.invalidOpcode(f, c)
@@ -133,39 +122,43 @@ func (b *builder) accessOf(c crash) (addr uint64, base x86.Reg, access x86.Acces
 
 const nullPage = 4096
 
+// pageFault finds the address and what is wrong with it. The error code is not
+// in the dump: the entry code overwrites it. The instruction tells the access,
+// and the page tables tell why it failed.
 func (b *builder) pageFault(f *Fault, c crash) {
-	code := c.regs.OrigRAX
-	switch {
-	case code&pfFetch != 0:
+	addr, base, access, ok := b.accessOf(c)
+	if m, err := b.k.Walk(c.regs.RIP); err != nil || !m.Exec {
 		f.Access, f.Addr = "execute", mem.Addr(c.regs.RIP)
-	case code&pfWrite != 0:
+		f.Why = b.unmapped(c.regs.RIP)
+		if c.regs.RIP < nullPage {
+			f.Why = "a call or jump through a NULL pointer"
+		} else if err == nil {
+			f.Why = "not executable"
+		}
+		return
+	}
+	if !ok {
+		f.Why = "which address it accessed cannot be computed from the instruction"
+		return
+	}
+	f.Addr, f.Access = mem.Addr(addr), "read"
+	if access&x86.Write != 0 {
 		f.Access = "write"
-	default:
-		f.Access = "read"
 	}
-	var base x86.Reg
-	if f.Access != "execute" {
-		addr, reg, _, ok := b.accessOf(c)
-		if !ok {
-			f.Access, f.Why = "", "the address cannot be computed from the instruction"
-			return
-		}
-		f.Addr, base = mem.Addr(addr), reg
-		if base != 0 && base != x86asm.RIP {
-			f.Register = regName(base)
-		}
+	if base != 0 && base != x86asm.RIP {
+		f.Register = regName(base)
 	}
-	addr := uint64(f.Addr)
-	switch {
-	case addr < nullPage && base != 0:
+	if addr < nullPage && f.Register != "" {
 		v, _ := value(c.regs, base)
 		f.Why = fmt.Sprintf("%s is %s", f.Register, nullWord(v))
-	case addr < nullPage:
-		f.Why = "a call or jump through a NULL pointer"
-	case code&pfReserved != 0:
-		f.Why = "its page table entry is corrupted"
-	case code&pfProtection != 0:
-		f.Why = b.protection(addr)
+		return
+	}
+	m, err := b.k.Walk(addr)
+	switch {
+	case addr>>63 == 0 && err == nil:
+		f.Why = "a user address, which the kernel must not touch here (SMAP)"
+	case err == nil && !m.Writable && f.Access == "write":
+		f.Why = "read-only"
 	default:
 		f.Why = b.unmapped(addr)
 	}
@@ -176,23 +169,6 @@ func nullWord(v uint64) string {
 		return "NULL"
 	}
 	return fmt.Sprintf("%#x, not a pointer", v)
-}
-
-// protection says why a mapped page refused the access.
-func (b *builder) protection(addr uint64) string {
-	if addr>>63 == 0 {
-		return "a user address, which the kernel must not touch here (SMAP)"
-	}
-	m, err := b.k.Walk(addr)
-	switch {
-	case err != nil:
-		return "not permitted"
-	case !m.Writable:
-		return "read-only"
-	case !m.Exec:
-		return "not executable"
-	}
-	return "not permitted"
 }
 
 // unmapped says what the address is, that no page table maps.
@@ -209,7 +185,7 @@ func (b *builder) unmapped(addr uint64) string {
 func (b *builder) protectionFault(f *Fault, c crash) {
 	addr, base, access, ok := b.accessOf(c)
 	if !ok || canonical(addr) {
-		f.Why = fmt.Sprintf("error code %#x", c.regs.OrigRAX)
+		f.Why = "the instruction or a segment it names is not permitted"
 		return
 	}
 	f.Addr, f.Access = mem.Addr(addr), "read"
@@ -264,6 +240,3 @@ func (b *builder) invalidOpcode(f *Fault, c crash) {
 		}
 	}
 }
-
-// isCode says whether a kind of frame is a BPF program's.
-func isBPF(k kernel.Kind) bool { return k == kernel.KindBPF }

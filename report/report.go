@@ -31,7 +31,7 @@ type Report struct {
 	Cause       *finding.Finding `json:"cause,omitempty"`
 	Missing     string           `json:"missing,omitempty"` // what a proven cause would need
 	Fingerprint string           `json:"fingerprint,omitempty"`
-	Log         []kobj.LogRecord `json:"log"`    // its last lines
+	Log         []kobj.LogRecord `json:"log"`    // the last lines up to the headline, or up to the end
 	Unread      []string         `json:"unread"` // what could not be read
 }
 
@@ -79,8 +79,8 @@ type Insn struct {
 	Note  string   `json:"note,omitempty"` // operand values
 }
 
-// logTail is how many of the log's last records a report shows at most.
-const logTail = 200
+// logTail is how many records of the log a report shows at most.
+const logTail = 12
 
 // builder collects a report and what could not be read for it.
 type builder struct {
@@ -155,7 +155,7 @@ func (b *builder) readLog() {
 	b.log = log
 	if n := len(log); n > 0 {
 		b.r.System.Uptime = max(b.r.System.Uptime, log[n-1].Time)
-		b.r.Log = log[max(0, n-logTail):]
+		b.r.Log = log
 	}
 	const panicLine = "Kernel panic - not syncing: "
 	for i := len(log) - 1; i >= 0; i-- {
@@ -164,12 +164,16 @@ func (b *builder) readLog() {
 			break
 		}
 	}
-	for _, rec := range log {
+	// What follows the headline is the kernel's own listing of registers and
+	// stack; what stands before may tell how it came to it.
+	for i, rec := range log {
 		if isHeadline(rec.Text) {
 			b.r.Headline = strings.TrimSpace(rec.Text)
+			b.r.Log = log[:i+1]
 			break
 		}
 	}
+	b.r.Log = b.r.Log[max(0, len(b.r.Log)-logTail):]
 }
 
 // headlines begin the log lines that announce an oops (arch/x86/mm/fault.c,

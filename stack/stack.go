@@ -22,7 +22,7 @@ type Frame struct {
 	Module string      `json:"module,omitempty"`
 	// Reliable says that nothing was assumed to find this frame.
 	Reliable  bool     `json:"reliable"`
-	Recovered string   `json:"recovered,omitempty"` // what was damaged, and how the frame was found
+	Recovered string   `json:"recovered,omitempty"` // past what damage the frame was found
 	BPF       *BPF     `json:"bpf,omitempty"`
 	SP        mem.Addr `json:"sp"`
 
@@ -76,6 +76,11 @@ func FromRegs(k *kernel.Kernel, regs vmcore.Regs) Stack {
 	return describe(k, unwind.From(k, regs))
 }
 
+// At names an address as a frame that is about to execute it.
+func At(k *kernel.Kernel, addr uint64) Frame {
+	return name(k, unwind.Frame{PC: addr, Exact: true, Reliable: true})
+}
+
 func describe(k *kernel.Kernel, raw unwind.Stack) Stack {
 	s := Stack{Damage: raw.Damage, User: raw.User, End: raw.End}
 	for _, f := range raw.Frames {
@@ -92,6 +97,9 @@ func name(k *kernel.Kernel, raw unwind.Frame) Frame {
 	sym, _, ok := k.Symbolize(raw.Lookup())
 	if !ok {
 		return f
+	}
+	if f.Kind == "" {
+		f.Kind = sym.Kind
 	}
 	f.Symbol, f.Module, f.Offset = sym.Name, sym.Module, mem.Addr(raw.PC-sym.Addr)
 	if sym.Kind != kernel.KindBPF {

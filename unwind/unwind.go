@@ -30,8 +30,7 @@ type Frame struct {
 	// Reliable says that the frame follows from the one below it by rules
 	// that hold for its code, with nothing assumed.
 	Reliable bool
-	// Recovered says, where not empty, what was damaged and how the frame was
-	// found all the same.
+	// Recovered says, where not empty, past what damage the frame was found.
 	Recovered string
 	// Regs are the registers saved when this frame was interrupted, for an
 	// exception or interrupt; nil in other frames.
@@ -165,7 +164,7 @@ func (u *unwinder) nowhere(f Frame) error {
 		return fmt.Errorf("after a jump to 0x%x: the word on top of the stack, 0x%x, is no code of this kernel", u.pc, ret)
 	}
 	u.call(ret, u.sp+8)
-	u.recovered = fmt.Sprintf("caller of the bad address 0x%x, by the word on top of the stack", f.PC)
+	u.recovered = fmt.Sprintf("past the jump to 0x%x", f.PC)
 	return nil
 }
 
@@ -219,7 +218,7 @@ func (u *unwinder) stepBPF(at int, sym kernel.Symbol, off uint64) (uint64, error
 	u.call(ret, cfa)
 	u.bp, u.bpCell = bp, cell
 	if damaged {
-		u.recovered = "past the damaged frame pointer, by the stack pointer and the code of " + sym.Name
+		u.recovered = "past the damaged rbp"
 	}
 	return cfa, nil
 }

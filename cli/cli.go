@@ -1,0 +1,232 @@
+// Package cli is the command line of ksleuth. A command opens the target,
+// calls the package that knows, and hands the plain data it gets to render or
+// to the JSON encoder; nothing is computed here.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/render"
+	"github.com/ksleuth/ksleuth/vmcore"
+)
+
+// Streams are the files a command talks through.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer // data, and nothing else
+	Err io.Writer // everything else
+}
+
+// app is what the commands of one invocation share.
+type app struct {
+	streams Streams
+	log     *slog.Logger
+
+	dumps   []string
+	output  string
+	color   string
+	verbose bool
+
+	out    *bufio.Writer
+	core   *vmcore.Core
+	kernel *kernel.Kernel
+	fault  bool // the thing examined is at fault
+	gaps   bool // something could not be read
+}
+
+// Run runs the command line args (without the program's name) and returns the
+// exit status; see [ExitStatus] for its meaning.
+func Run(ctx context.Context, args []string, s Streams) int {
+	a := newApp(s)
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if cerr := a.close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		a.reportError(err)
+		return int(statusOf(err))
+	}
+	switch {
+	case a.fault:
+		return int(StatusFault)
+	case a.gaps:
+		return int(StatusDamaged)
+	}
+	return int(StatusOK)
+}
+
+func newApp(s Streams) *app {
+	return &app{streams: s, out: bufio.NewWriterSize(s.Out, 64<<10)}
+}
+
+func (a *app) close() error {
+	err := a.out.Flush()
+	if a.core != nil {
+		err = errors.Join(err, a.core.Close())
+	}
+	return err
+}
+
+// open returns the kernel the command is about.
+func (a *app) open() (*kernel.Kernel, error) {
+	if a.kernel != nil {
+		return a.kernel, nil
+	}
+	if err := a.openCore(); err != nil {
+		return nil, err
+	}
+	k, err := kernel.FromSource(a.core)
+	if err != nil {
+		return nil, err
+	}
+	a.kernel = k
+	return k, nil
+}
+
+// openCore opens the dump.
+func (a *app) openCore() error {
+	if len(a.dumps) == 0 {
+		return usage(errors.New("no dump given: name one with -t FILE (the running kernel cannot be examined yet)"))
+	}
+	core, err := vmcore.Open(a.dumps...)
+	a.core = core
+	return err
+}
+
+// emit writes one answer: its JSON form under the given type name, or its text
+// form by way of text.
+func (a *app) emit(typ string, data any, text func(*render.Printer)) error {
+	if a.output == "json" {
+		return a.emitJSON(typ, data)
+	}
+	text(a.printer())
+	return nil
+}
+
+// envelope is the line format of -o json.
+type envelope struct {
+	V    int    `json:"v"`
+	Type string `json:"type"`
+	Data any    `json:"data"`
+}
+
+func (a *app) emitJSON(typ string, data any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(envelope{V: 1, Type: typ, Data: data})
+}
+
+func (a *app) printer() *render.Printer {
+	return render.NewPrinter(a.out, render.Options{Color: a.useColor(), Target: a.target()})
+}
+
+// target returns the options that name the target, to print in commands.
+func (a *app) target() string {
+	var parts []string
+	for _, d := range a.dumps {
+		if strings.ContainsAny(d, " \t'\"\\$`*?[]();&|<>") {
+			d = "'" + strings.ReplaceAll(d, "'", `'\''`) + "'"
+		}
+		parts = append(parts, "-t "+d)
+	}
+	return strings.Join(parts, " ")
+}
+
+func (a *app) useColor() bool {
+	switch a.color {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(a.streams.Out)
+}
+
+// errorData is the JSON form of an error.
+type errorData struct {
+	Message string `json:"message"`
+	Status  Status `json:"status"` // the exit status it stands for
+}
+
+// reportError says on standard error, or in the JSON stream, why the command
+// could not answer.
+func (a *app) reportError(err error) {
+	if errors.Is(err, errAnswered) {
+		return
+	}
+	if a.output == "json" {
+		_ = a.emitJSON("error", errorData{err.Error(), statusOf(err)}) // the exit status still tells
+		_ = a.out.Flush()
+		return
+	}
+	fmt.Fprintf(a.streams.Err, "ksleuth: %v\n", err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ksleuth [-t DUMP]... COMMAND",
+		Short: "Answers why BPF programs or the Linux kernel misbehave",
+		Long: `ksleuth answers the questions people have when BPF programs or the Linux kernel
+misbehave, from a crash dump alone: types come from the kernel's own BTF, symbols
+from its own kallsyms, stacks from its own ORC tables. No debug info is needed.`,
+		Example: `  ksleuth -t /var/crash/202611210314/dump.202611210314 report
+  ksleuth -t vmcore bt all
+  ksleuth -t vmcore print '((struct bpf_prog *)0xffffc90000185000)->aux->name'
+  ksleuth -t part1 -t part2 -o json ps`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
+	}
+	root.SetOut(a.streams.Out)
+	root.SetErr(a.streams.Err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &statusError{StatusUsage, err} })
+	f := root.PersistentFlags()
+	f.StringArrayVarP(&a.dumps, "target", "t", nil, "crash dump to examine; repeat for the parts of a split dump")
+	f.StringVarP(&a.output, "output", "o", "text", "output format: text or json")
+	f.StringVar(&a.color, "color", "auto", "colour: auto, always or never")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "say on standard error what is being done")
+	root.AddGroup(
+		&cobra.Group{ID: groupInvestigate, Title: "Investigate:"},
+		&cobra.Group{ID: groupInspect, Title: "Inspect:"},
+	)
+	for _, c := range a.commands() {
+		root.AddCommand(c)
+	}
+	return root
+}
+
+const (
+	groupInvestigate = "investigate"
+	groupInspect     = "inspect"
+)
+
+func (a *app) checkFlags() error {
+	if a.output != "text" && a.output != "json" {
+		return &statusError{StatusUsage, fmt.Errorf("--output %q: text or json", a.output)}
+	}
+	switch a.color {
+	case "auto", "always", "never":
+	default:
+		return &statusError{StatusUsage, fmt.Errorf("--color %q: auto, always or never", a.color)}
+	}
+	level := slog.LevelWarn
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	a.log = slog.New(slog.NewTextHandler(a.streams.Err, &slog.HandlerOptions{Level: level}))
+	return nil
+}

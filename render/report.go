@@ -1,0 +1,231 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/report"
+)
+
+// Report writes a crash report: the answer first, then what it stands on.
+func (p *Printer) Report(r *report.Report) {
+	p.reportHead(r)
+	p.Line("")
+	p.reportAnswer(r)
+	if len(r.Frames) > 0 || r.StackEnd != "" {
+		p.Line("")
+		p.Frames(r.Frames, r.StackEnd)
+	}
+	p.reportNext(r)
+	p.code(r.Code)
+	p.registers(r.Registers)
+	p.reportSystem(r)
+	p.reportLog(r.Log)
+	if len(r.Unread) > 0 {
+		p.Heading("NOT READ")
+		for _, u := range r.Unread {
+			p.Bullet(u)
+		}
+	}
+}
+
+func (p *Printer) reportHead(r *report.Report) {
+	s := r.System
+	head := fmt.Sprintf("Linux %s, %s, up %s", Clean(s.Release), count(s.CPUs, "CPU"), Duration(s.Uptime))
+	switch {
+	case r.Panic != "":
+		head += fmt.Sprintf(": panic %q", r.Panic)
+	case r.Task != nil:
+		head += ": panic"
+	default:
+		head += ": no panic"
+	}
+	state := "complete"
+	if !s.Complete {
+		state = "incomplete"
+	}
+	tail := s.Dump + ", " + state
+	if gap := Width - lipgloss.Width(head) - lipgloss.Width(tail); gap > 1 {
+		p.Line(p.Label(head) + strings.Repeat(" ", gap) + p.Dim(tail))
+		return
+	}
+	p.Line(p.Label(head))
+	p.Line(p.Dim(tail))
+}
+
+func (p *Printer) reportAnswer(r *report.Report) {
+	p.Paragraph("WHAT", what(r))
+	if c := r.Cause; c != nil && (len(c.Evidence) > 0 || r.Fault == nil) {
+		p.Paragraph("WHY", c.Text)
+		for _, e := range c.Evidence {
+			text := e.Text
+			if e.Insn != "" {
+				text = strings.TrimSpace(fmt.Sprintf("%s\u00a0\u00a0%s: %s", text, e.Addr, e.Insn))
+			}
+			p.Bullet(text)
+		}
+		p.Bullet("certainty: " + string(c.Certainty))
+		if r.Missing != "" {
+			p.Bullet("open: " + r.Missing)
+		}
+	}
+	if t := r.Task; t != nil {
+		who := fmt.Sprintf("%s, pid %d, CPU %d", t.Comm, t.PID, t.CPU)
+		if call := syscall(r); call != "" {
+			who += ", in " + call + "()"
+		}
+		p.Paragraph("WHO", who)
+	}
+}
+
+// what is the first sentence: the code that failed and how.
+func what(r *report.Report) string {
+	if len(r.Frames) == 0 {
+		if r.Task != nil {
+			return "The kernel panicked; the stack of the CPU that did could not be read."
+		}
+		return "This kernel had not panicked when the dump was taken."
+	}
+	top := r.Frames[0]
+	subject := top.Symbol + "()"
+	switch {
+	case top.BPF != nil:
+		subject = fmt.Sprintf("BPF program %s (%s, id %d, tag %s)", top.BPF.Name, top.BPF.Type, top.BPF.ID, top.BPF.Tag)
+	case top.Kind == kernel.KindModule:
+		subject = fmt.Sprintf("%s() of module %s", top.Symbol, top.Module)
+	case top.Symbol == "":
+		subject = "The kernel"
+	}
+	if r.Fault == nil {
+		return fmt.Sprintf("%s panicked: %s", subject, r.Panic)
+	}
+	return fmt.Sprintf("%s: %s", subject, r.Fault.Text)
+}
+
+// syscall returns the name of the system call the stack came through.
+func syscall(r *report.Report) string {
+	for _, f := range r.Frames {
+		if name, ok := strings.CutPrefix(f.Symbol, "__x64_sys_"); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+func (p *Printer) reportNext(r *report.Report) {
+	if r.Task == nil {
+		p.Line("")
+		p.Paragraph("NEXT", p.Command("bt all")+"    every task's stack")
+		return
+	}
+	p.Line("")
+	label := "NEXT"
+	for _, f := range r.Frames {
+		if f.BPF != nil && f.BPF.ID != 0 {
+			p.Paragraph(label, p.Command(fmt.Sprintf("disasm prog:%d", f.BPF.ID))+"    the program's code")
+			label = ""
+			break
+		}
+	}
+	p.Paragraph(label, p.Command(fmt.Sprintf("bt %d", r.Task.PID))+"    the whole stack, with what the panic did")
+	p.Paragraph("", p.Command("log")+"    the kernel's log")
+}
+
+func (p *Printer) code(code []report.Insn) {
+	if len(code) == 0 {
+		return
+	}
+	p.Heading("CODE")
+	for _, in := range code {
+		mark := "   "
+		if in.Here {
+			mark = p.Bad("=> ")
+		}
+		p.Printf("%s%x  %s\n", mark, uint64(in.Addr), Clean(in.Text))
+		if in.Here && in.Note != "" {
+			p.Line("   " + strings.Repeat(" ", 18) + p.Bad("^ "+Clean(in.Note)))
+		}
+	}
+}
+
+func (p *Printer) registers(regs []report.Register) {
+	if len(regs) == 0 {
+		return
+	}
+	p.Heading("REGISTERS")
+	for i := 0; i < len(regs); i += 2 {
+		line := p.register(regs[i])
+		if i+1 < len(regs) {
+			line = pad(line, Width/2) + p.register(regs[i+1])
+		}
+		p.Line(strings.TrimRight(line, " "))
+	}
+}
+
+func (p *Printer) register(r report.Register) string {
+	return fmt.Sprintf("%-6s %016x  %s", r.Name, uint64(r.Value), p.Dim(Clean(cut(r.Note, 24))))
+}
+
+// cut shortens s to n columns.
+func cut(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+func (p *Printer) reportSystem(r *report.Report) {
+	p.Heading("SYSTEM")
+	s := r.System
+	if s.Version != "" {
+		p.Paragraph("", fmt.Sprintf("Linux %s %s on %s", s.Release, s.Version, s.Hostname))
+	}
+	taint := "not tainted"
+	if s.Taint != "" {
+		taint = fmt.Sprintf("tainted %s (%s)", s.Taint, strings.Join(s.TaintWhy, "; "))
+	}
+	p.Paragraph("", taint)
+	modules := "no modules"
+	if len(s.Modules) > 0 {
+		modules = count(len(s.Modules), "module") + ": " + strings.Join(s.Modules, " ")
+	}
+	p.Paragraph("", modules)
+	if r.Fingerprint != "" {
+		p.Paragraph("", "fingerprint "+r.Fingerprint)
+	}
+}
+
+// reportLog shows the end of the log up to the oops: the kernel's own register
+// and stack listing behind it is what the report says better.
+func (p *Printer) reportLog(log []kobj.LogRecord) {
+	if len(log) == 0 {
+		return
+	}
+	p.Heading("LOG")
+	p.Log(log)
+}
+
+// Duration writes a time as a person would say it.
+func Duration(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d days %d h", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
