@@ -1,15 +1,16 @@
 package vmcore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	lzo "github.com/anchore/go-lzo"
 	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
-
-	"github.com/ksleuth/ksleuth/vmcore/internal/inflate"
 )
 
 // A codec is one way a page can be stored.
@@ -56,7 +57,8 @@ var errPageSize = errors.New("the page does not decompress to 4096 bytes")
 // making garbage.
 type decoder struct {
 	in [pageSize]byte // compressed bytes
-	z  inflate.Decoder
+	z  io.ReadCloser
+	r  bytes.Reader
 	zs *zstd.Decoder
 }
 
@@ -95,12 +97,24 @@ func (d *decoder) plain(dst, src []byte) error {
 	return nil
 }
 
-func (d *decoder) zlib(dst, src []byte) error {
-	n, err := d.z.Zlib(dst, src)
-	if err == nil && n != len(dst) {
-		err = errPageSize
+func (d *decoder) zlib(dst, src []byte) (err error) {
+	d.r.Reset(src)
+	if d.z == nil {
+		d.z, err = zlib.NewReader(&d.r)
+	} else {
+		err = d.z.(zlib.Resetter).Reset(&d.r, nil)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(d.z, dst); err != nil {
+		return err
+	}
+	var more [1]byte
+	if n, err := d.z.Read(more[:]); n != 0 || err != io.EOF {
+		return errPageSize
+	}
+	return nil
 }
 
 func (d *decoder) lzo(dst, src []byte) error {
