@@ -91,11 +91,11 @@ func (r recorded) ReadMem(p []byte, addr uint64) error { return r.Reader.ReadMem
 // rehearse runs a command for the sake of what it reads. That something cannot
 // be read does not matter: the copy will say the same.
 func (a *app) rehearse(ctx context.Context, rec *vmcore.Recorder, args []string) error {
-	k, err := kernel.FromSource(recorded{rec, a.core})
+	k, err := kernel.FromSource(ctx, recorded{rec, a.core})
 	if err != nil {
 		return err
 	}
-	sub := newApp(Streams{In: a.streams.In, Out: io.Discard, Err: io.Discard})
+	sub := newApp(ctx, Streams{In: a.streams.In, Out: io.Discard, Err: io.Discard})
 	sub.core, sub.kernel = a.core, k
 	root := sub.root()
 	root.SetArgs(args)

@@ -30,6 +30,7 @@ type Streams struct {
 
 // app is what the commands of one invocation share.
 type app struct {
+	ctx     context.Context
 	streams Streams
 	log     *slog.Logger
 
@@ -48,7 +49,7 @@ type app struct {
 // Run runs the command line args (without the program's name) and returns the
 // exit status; see [ExitStatus] for its meaning.
 func Run(ctx context.Context, args []string, s Streams) int {
-	a := newApp(s)
+	a := newApp(ctx, s)
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -68,8 +69,8 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	return int(StatusOK)
 }
 
-func newApp(s Streams) *app {
-	return &app{streams: s, out: bufio.NewWriterSize(s.Out, 64<<10)}
+func newApp(ctx context.Context, s Streams) *app {
+	return &app{ctx: ctx, streams: s, out: bufio.NewWriterSize(s.Out, 64<<10)}
 }
 
 func (a *app) close() error {
@@ -88,7 +89,7 @@ func (a *app) open() (*kernel.Kernel, error) {
 	if err := a.openCore(); err != nil {
 		return nil, err
 	}
-	k, err := kernel.FromSource(a.core)
+	k, err := kernel.FromSource(a.ctx, a.core)
 	if err != nil {
 		return nil, err
 	}

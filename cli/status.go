@@ -8,8 +8,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ksleuth/ksleuth/cexpr"
+	"github.com/ksleuth/ksleuth/ctype"
+	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
-	"github.com/ksleuth/ksleuth/vmcore"
 )
 
 // A Status is the exit status of ksleuth.
@@ -39,21 +41,38 @@ var errAnswered = errors.New("answered")
 
 func usage(err error) error { return &statusError{StatusUsage, err} }
 
-// statusOf returns the exit status that an error stands for. Errors that say
-// nothing about themselves come from cobra: they are about usage.
+// statusOf returns the exit status that an error stands for. What a person got
+// wrong says so, by its type or by [usage]; any other error is of the dump,
+// which does not hold what a sound one would.
 func statusOf(err error) Status {
 	var se *statusError
-	var format *vmcore.FormatError
-	var arch *vmcore.ArchError
 	switch {
 	case errors.As(err, &se):
 		return se.status
 	case errors.Is(err, fs.ErrPermission), mem.CauseOf(err) == mem.Denied:
 		return StatusDenied
-	case errors.As(err, &format), errors.As(err, &arch), errors.Is(err, vmcore.ErrNotDump), mem.CauseOf(err) != 0:
-		return StatusDamaged
+	case isMistake(err):
+		return StatusUsage
 	}
-	return StatusUsage
+	return StatusDamaged
+}
+
+// isMistake says whether an error is about what was asked for: a file, task,
+// type or expression that is not there. If the search met damage as well, it is
+// the damage that counts: what was asked for may have been there.
+func isMistake(err error) bool {
+	var task *kobj.NoTaskError
+	var syntax *cexpr.SyntaxError
+	var eval *cexpr.EvalError
+	var parse *ctype.ParseError
+	switch {
+	case mem.CauseOf(err) != 0:
+		return false
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ctype.ErrNotFound), errors.As(err, &task),
+		errors.As(err, &syntax), errors.As(err, &eval), errors.As(err, &parse):
+		return true
+	}
+	return false
 }
 
 func isTerminal(w io.Writer) bool {

@@ -5,7 +5,7 @@
 package kernel
 
 import (
-	"errors"
+	"context"
 	"sync"
 
 	"github.com/ksleuth/ksleuth/ctype"
@@ -16,14 +16,11 @@ import (
 	"github.com/ksleuth/ksleuth/vmcore"
 )
 
-// kernelMap is where x86-64 Linux links its image (arch/x86/include/asm/page_64_types.h,
-// __START_KERNEL_map).
-const kernelMap = 0xffff_ffff_8000_0000
-
 // A Source is where a kernel's memory comes from. [*vmcore.Core] is one.
 type Source interface {
 	mem.Reader // physical memory
-	VMCoreInfo() (vmcore.VMCoreInfo, error)
+	NotedVMCoreInfo() (vmcore.VMCoreInfo, bool)
+	Ranges() ([]vmcore.Range, error)
 	CPUs() []vmcore.CPU
 }
 
@@ -48,19 +45,17 @@ type Kernel struct {
 	modORC sync.Map // *Module -> *orc.Table
 }
 
-// FromSource opens the kernel whose memory src gives. It reads the page
-// tables' root and the symbol table; everything else is read when asked for.
-func FromSource(src Source) (*Kernel, error) {
-	info, err := src.VMCoreInfo()
+// FromSource opens the kernel whose memory src gives. It finds the page tables
+// and reads the symbol table; everything else is read when asked for. Where the
+// dump does not note where the kernel is, memory is searched for it, which can
+// take seconds; ctx ends that.
+func FromSource(ctx context.Context, src Source) (*Kernel, error) {
+	p, err := locate(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	as, err := addressSpace(src, info)
-	if err != nil {
-		return nil, err
-	}
-	k := &Kernel{phys: src, mem: as, info: info, cpus: src.CPUs()}
-	if k.syms, err = k.loadSymbols(); err != nil {
+	k := &Kernel{phys: src, mem: p.space, info: p.info, cpus: src.CPUs()}
+	if k.syms, err = k.loadSymbols(p.stext); err != nil {
 		return nil, err
 	}
 	k.known = sync.OnceValue(k.lookupKnown)
@@ -79,29 +74,6 @@ func FromSource(src Source) (*Kernel, error) {
 	return k, nil
 }
 
-// addressSpace finds the kernel's page tables by VMCOREINFO.
-func addressSpace(phys mem.Reader, info vmcore.VMCoreInfo) (*paging.AddressSpace, error) {
-	pgd, ok := info.Symbol("swapper_pg_dir")
-	if !ok {
-		return nil, errors.New("VMCOREINFO has no SYMBOL(swapper_pg_dir): the page tables cannot be found")
-	}
-	base, ok := info.Number("phys_base")
-	if !ok {
-		return nil, errors.New("VMCOREINFO has no NUMBER(phys_base), which kernels have since 4.10: the kernel's physical address is unknown")
-	}
-	levels := 4
-	if l5, ok := info.Number("pgtable_l5_enabled"); ok && l5 != 0 {
-		levels = 5
-	}
-	sme, _ := info.Number("sme_mask")
-	return paging.New(paging.Config{
-		Phys:    phys,
-		Root:    pgd - kernelMap + uint64(base),
-		Levels:  levels,
-		EncMask: uint64(sme),
-	})
-}
-
 // Mem returns the kernel's virtual memory.
 func (k *Kernel) Mem() mem.Reader { return k.mem }
 
@@ -114,8 +86,17 @@ func (k *Kernel) Walk(addr uint64) (paging.Mapping, error) { return k.mem.Walk(a
 // Info returns what the kernel exports for dump tools.
 func (k *Kernel) Info() vmcore.VMCoreInfo { return k.info }
 
-// Release returns the kernel's release, as uname -r prints it.
-func (k *Kernel) Release() string { return k.info.OSRelease() }
+// Release returns the kernel's release, as uname -r prints it, or "".
+func (k *Kernel) Release() string {
+	if r := k.info.OSRelease(); r != "" {
+		return r
+	}
+	addr, err := k.Addr("init_uts_ns")
+	if err != nil {
+		return ""
+	}
+	return k.Object("uts_namespace", addr).Field("name").Str("release")
+}
 
 // Types returns the types of the kernel and its modules, from BTF.
 func (k *Kernel) Types() (*ctype.Types, error) {

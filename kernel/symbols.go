@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -44,11 +43,7 @@ func (s Symbol) String() string {
 }
 
 // loadSymbols finds the kernel's own symbol table.
-func (k *Kernel) loadSymbols() (*kallsyms.Table, error) {
-	stext, ok := k.info.Symbol("_stext")
-	if !ok {
-		return nil, errors.New("VMCOREINFO has no SYMBOL(_stext): the symbol table cannot be checked")
-	}
+func (k *Kernel) loadSymbols(stext uint64) (*kallsyms.Table, error) {
 	anchor := kallsyms.Anchor{Name: "_stext", Addr: stext}
 	loc, ok := kallsyms.LocationsFrom(k.info.Symbol)
 	if !ok { // before 5fd8fea935a1 (6.0)
@@ -68,7 +63,6 @@ func (k *Kernel) loadSymbols() (*kallsyms.Table, error) {
 // rodata returns the range of the kernel image's read-only data, by what the
 // page tables permit: the image is text (executable), read-only data, data.
 func (k *Kernel) rodata(stext uint64) (start, end uint64) {
-	const maxImage = 1 << 30 // KERNEL_IMAGE_SIZE
 	for at := stext; at < stext+maxImage; {
 		m, err := k.mem.Walk(at)
 		if err != nil {

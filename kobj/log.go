@@ -3,13 +3,13 @@ package kobj
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
-	"github.com/ksleuth/ksleuth/vmcore"
 )
 
 // A LogRecord is one message of the kernel's log buffer.
@@ -38,50 +38,65 @@ type LogGap struct {
 }
 
 // Log returns the messages in the kernel's log buffer, oldest first, and the
-// gaps in it. It needs VMCOREINFO alone, no types: the log is what one can
+// gaps in it. Where VMCOREINFO is there it needs no types: the log is what one can
 // still have from a dump in which little else is readable.
 func Log(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
-	info := k.Info()
-	if _, ok := info.Symbol("prb"); ok {
-		return ringLog(k.Mem(), info)
+	if hasSymbol(k, "prb") {
+		return ringLog(k)
 	}
-	if _, ok := info.Symbol("log_first_idx"); ok {
-		return recordLog(k.Mem(), info)
+	if hasSymbol(k, "log_first_idx") {
+		return recordLog(k)
 	}
-	return nil, nil, fmt.Errorf("reading the kernel log: VMCOREINFO names neither prb (5.10 and later) nor log_first_idx (3.5 to 5.9)")
+	return nil, nil, errors.New("reading the kernel log: the kernel has neither prb (5.10 and later) nor log_first_idx (3.5 to 5.9)")
 }
 
-// layout collects numbers of VMCOREINFO and remembers the first that is missing.
+func hasSymbol(k *kernel.Kernel, name string) bool {
+	_, noted := k.Info().Symbol(name)
+	_, err := k.Addr(name)
+	return noted || err == nil
+}
+
+// layout collects addresses and offsets from VMCOREINFO, or, if the kernel left
+// none, from its symbols and types. It remembers the first that is missing.
 type layout struct {
-	info vmcore.VMCoreInfo
-	err  error
+	k   *kernel.Kernel
+	err error
 }
 
-func (l *layout) get(kind, name string, value int64, ok bool) uint64 {
-	if !ok && l.err == nil {
-		l.err = fmt.Errorf("VMCOREINFO has no %s(%s)", kind, name)
+func (l *layout) get(kind, name string, value uint64, err error) uint64 {
+	if err != nil && l.err == nil {
+		l.err = fmt.Errorf("no %s(%s) in VMCOREINFO, and %w", kind, name, err)
 	}
-	return uint64(value)
+	return value
 }
 
 func (l *layout) symbol(name string) uint64 {
-	v, ok := l.info.Symbol(name)
-	return l.get("SYMBOL", name, int64(v), ok)
+	if v, ok := l.k.Info().Symbol(name); ok {
+		return v
+	}
+	v, err := l.k.Addr(name)
+	return l.get("SYMBOL", name, v, err)
 }
 
 func (l *layout) offset(name string) uint64 {
-	v, ok := l.info.Offset(name)
-	return l.get("OFFSET", name, v, ok)
+	if v, ok := l.k.Info().Offset(name); ok {
+		return uint64(v)
+	}
+	typ, member, _ := strings.Cut(name, ".")
+	v, err := l.k.Offset(typ, member)
+	return l.get("OFFSET", name, v, err)
 }
 
 func (l *layout) size(name string) uint64 {
-	v, ok := l.info.Size(name)
-	return l.get("SIZE", name, v, ok)
-}
-
-func (l *layout) length(name string) uint64 {
-	v, ok := l.info.Length(name)
-	return l.get("LENGTH", name, v, ok)
+	if v, ok := l.k.Info().Size(name); ok {
+		return uint64(v)
+	}
+	v := l.k.Sizeof(name)
+	var err error
+	if v == 0 {
+		err = fmt.Errorf("no type struct %s", name)
+	}
+	return l.get("SIZE", name, v, err)
 }
 
 // The states of a descriptor, in the two upper bits of its state_var
@@ -111,8 +126,8 @@ type ring struct {
 	head, tail, count  uint64
 }
 
-func ringLog(m mem.Reader, info vmcore.VMCoreInfo) ([]LogRecord, []LogGap, error) {
-	r := &ring{mem: m, l: layout{info: info}}
+func ringLog(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
+	r := &ring{mem: k.Mem(), l: layout{k: k}}
 	if err := r.load(); err != nil {
 		return nil, nil, fmt.Errorf("reading the kernel log: %w", err)
 	}
@@ -140,7 +155,6 @@ func (r *ring) load() error {
 	var (
 		descRing = l.offset("printk_ringbuffer.desc_ring")
 		dataRing = l.offset("printk_ringbuffer.text_data_ring")
-		counter  = l.offset("atomic_long_t.counter")
 	)
 	r.descSize, r.infoSize = l.size("prb_desc"), l.size("printk_info")
 	word := func(base uint64, member string, bits int) uint64 {
@@ -166,8 +180,8 @@ func (r *ring) load() error {
 	countBits := word(prb+descRing, "prb_desc_ring.count_bits", 32)
 	descs := word(prb+descRing, "prb_desc_ring.descs", 64)
 	infos := word(prb+descRing, "prb_desc_ring.infos", 64)
-	r.head = word(prb+descRing+counter, "prb_desc_ring.head_id", 64) & descIDMask
-	r.tail = word(prb+descRing+counter, "prb_desc_ring.tail_id", 64) & descIDMask
+	r.head = word(prb+descRing, "prb_desc_ring.head_id", 64) & descIDMask
+	r.tail = word(prb+descRing, "prb_desc_ring.tail_id", 64) & descIDMask
 	sizeBits := word(prb+dataRing, "prb_data_ring.size_bits", 32)
 	data := word(prb+dataRing, "prb_data_ring.data", 64)
 	if l.err != nil {
@@ -219,7 +233,7 @@ func (r *ring) record(id uint64) (LogRecord, bool, error) {
 		}
 		return binary.LittleEndian.Uint64(b[off:])
 	}
-	state := u64(desc, l.offset("prb_desc.state_var")+l.offset("atomic_long_t.counter"))
+	state := u64(desc, l.offset("prb_desc.state_var"))
 	if s := state >> descStateShift; state&descIDMask != id || s != descCommitted && s != descFinalized {
 		return LogRecord{}, false, l.err // being written, or already reused
 	}
@@ -272,18 +286,19 @@ func (rec *LogRecord) setCaller(id uint32) {
 	rec.Caller, rec.CallerIsCPU = id&^callerIsCPU, id&callerIsCPU != 0
 }
 
+// device names the device a message is about. Its two arrays have had their
+// sizes since they came into the kernel (74caba7f2a06, 5.10).
 func (r *ring) device(b []byte) string {
-	field := func(member, length string) string {
-		off, okOff := r.l.info.Offset(member)
-		n, okLen := r.l.info.Length(length)
-		if !okOff || !okLen || off < 0 || n < 0 || off+n > int64(len(b)) {
+	const subsystemLen, deviceLen = 16, 48 // PRINTK_INFO_SUBSYSTEM_LEN, PRINTK_INFO_DEVICE_LEN
+	field := func(member string, n uint64) string {
+		off := r.l.offset(member)
+		if off+n > uint64(len(b)) {
 			return ""
 		}
 		s, _, _ := bytes.Cut(b[off:off+n], []byte{0})
 		return string(s)
 	}
-	sub := field("dev_printk_info.subsystem", "printk_info_subsystem")
-	dev := field("dev_printk_info.device", "printk_info_device")
+	sub, dev := field("dev_printk_info.subsystem", subsystemLen), field("dev_printk_info.device", deviceLen)
 	if sub == "" && dev == "" {
 		return ""
 	}
@@ -313,8 +328,8 @@ func (r *ring) block(id, begin, next uint64) ([]byte, error) {
 
 // recordLog reads the log of kernels 3.5 to 5.9: records one behind the other,
 // each with a struct printk_log before its text.
-func recordLog(m mem.Reader, info vmcore.VMCoreInfo) ([]LogRecord, []LogGap, error) {
-	l := layout{info: info}
+func recordLog(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
+	l, m := layout{k: k}, k.Mem()
 	var (
 		pBuf, pLen     = l.symbol("log_buf"), l.symbol("log_buf_len")
 		pFirst, pNext  = l.symbol("log_first_idx"), l.symbol("log_next_idx")

@@ -12,7 +12,7 @@ import (
 
 // A Fault is the exception that the crash began with, decoded.
 type Fault struct {
-	Kind      string   `json:"kind"`               // "page fault", "general protection fault", ...
+	Kind     string   `json:"kind"`               // "page fault", "general protection fault", ...
 	Access   string   `json:"access,omitempty"`   // "read", "write", "execute", for memory faults
 	Addr     mem.Addr `json:"addr,omitempty"`     // the address that could not be accessed
 	Why      string   `json:"why,omitempty"`      // what is wrong with it

@@ -1,0 +1,66 @@
+// Package dumptest makes the standard dumps of the tests: real kernels, in
+// known states, each with what the kernel itself said of that state just
+// before. They are made on demand and kept in the cache.
+//
+// A scene is named after its state and kernel, a file after scene and content:
+// "casee-6.1.kdump". There are
+//
+//	.elf         dump, ELF
+//	.kdump       dump of the same moment, flattened kdump with zlib
+//	.console     serial console
+//	.dmesg       kernel log, from syslog(2)
+//	.ps          "pid ppid state threads comm" of each process
+//	.bpf         programs, maps and links, from bpf(2)
+//	.kallsyms .modules .iomem .meminfo .version .cmdline    from /proc
+package dumptest
+
+import "regexp"
+
+// A scene is a state of a guest to dump.
+type scene struct {
+	name     string
+	kernel   string
+	workload string // subcommand of the guest program; says "ready"
+	cpu      string // QEMU's -cpu, or "" for the default
+	cmdline  string
+	modules  []string
+	// trigger, if set, is the line of the console that comes some time
+	// after the workload got SIGUSR1, when the dump is due.
+	trigger *regexp.Regexp
+}
+
+// panicked is the last line of a panic.
+var panicked = regexp.MustCompile(`end Kernel panic`)
+
+// scenes are all scenes. One has 5-level page tables.
+var scenes = []scene{
+	{name: "idle-5.10", kernel: "5.10", workload: "idle"},
+	{name: "idle-6.1", kernel: "6.1", workload: "idle"},
+	{name: "idle-6.12", kernel: "6.12", workload: "idle"},
+	{name: "idle-7.2", kernel: "7.2", workload: "idle", cpu: "max"},
+	{name: "casee-6.1", kernel: "6.1", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
+	{name: "casee-6.12", kernel: "6.12", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
+}
+
+// facts are what the guest's kernel says of itself: a file of the guest, or
+// the output of a subcommand of the guest program.
+var facts = []struct{ ext, file, command string }{
+	{ext: "kallsyms", file: "/proc/kallsyms"},
+	{ext: "modules", file: "/proc/modules"},
+	{ext: "iomem", file: "/proc/iomem"},
+	{ext: "meminfo", file: "/proc/meminfo"},
+	{ext: "version", file: "/proc/version"},
+	{ext: "cmdline", file: "/proc/cmdline"},
+	{ext: "bpf", command: "bpf"},
+	{ext: "dmesg", command: "dmesg"},
+	{ext: "ps", command: "ps"},
+}
+
+// Scenes returns the names of all scenes.
+func Scenes() []string {
+	names := make([]string, len(scenes))
+	for i, s := range scenes {
+		names[i] = s.name
+	}
+	return names
+}

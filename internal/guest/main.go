@@ -1,0 +1,34 @@
+// Guest is the program of test guests, and their init. Some subcommands set a
+// scene and stay; others tell what the kernel itself says of it.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/ksleuth/ksleuth/internal/guest/guestinit"
+)
+
+// workloads are the subcommands by name.
+var workloads = map[string]func(args []string) error{
+	"idle":  idle,
+	"casee": crash,
+	"sleep": sleep,
+	"ps":    ps,
+	"dmesg": dmesg,
+	"bpf":   listBPF,
+}
+
+func main() {
+	if guestinit.Wanted() {
+		guestinit.Main()
+	}
+	if len(os.Args) < 2 || workloads[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: guest idle|casee|ps|dmesg|bpf|sleep NAME")
+		os.Exit(2)
+	}
+	if err := workloads[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, "guest:", err)
+		os.Exit(1)
+	}
+}
