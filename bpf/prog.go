@@ -38,15 +38,6 @@ type Subprog struct {
 	aux uint64 // of its struct bpf_prog_aux
 }
 
-// A Location is a place in a BPF program's source.
-type Location struct {
-	File string `json:"file"`
-	Line int    `json:"line"`
-	Col  int    `json:"col"`
-	Text string `json:"text"` // the source line, without leading blanks
-	Insn int    `json:"insn"` // index of the BPF instruction in the program
-}
-
 // An Owner says which program some generated code belongs to.
 type Owner struct {
 	Prog    *Program
@@ -57,8 +48,6 @@ type Owner struct {
 const (
 	maxSubprogs = 1 << 12
 	maxMaps     = 1 << 10
-	maxLineInfo = 1 << 21
-	maxLine     = 1 << 12
 )
 
 // Programs returns the loaded programs by id (prog_idr). With an error comes
@@ -250,43 +239,4 @@ func OwnerOf(k *kernel.Kernel, pc uint64) (Owner, bool) {
 		return Owner{}, false
 	}
 	return Owner{p, 0}, true
-}
-
-// Locate returns the source line that the code at pc was generated from: the
-// last line info at or before pc in the same function. A program loaded
-// without line info has none.
-func (o Owner) Locate(k *kernel.Kernel, pc uint64) (Location, bool) {
-	s := o.Prog.Subprogs[o.Subprog]
-	aux := k.Object("bpf_prog_aux", s.aux)
-	n, first := aux.Uint("nr_linfo"), aux.Uint("linfo_idx")
-	infos, jited := aux.Ptr("linfo"), aux.Ptr("jited_linfo")
-	if aux.Err() != nil || infos == 0 || jited == 0 || n > maxLineInfo || first >= n {
-		return Location{}, false
-	}
-	best := uint64(0)
-	found := false
-	for i := first; i < n; i++ {
-		at, err := mem.U64(k.Mem(), jited+8*i)
-		if err != nil || at < uint64(s.Addr) || at > pc {
-			break
-		}
-		best, found = i, true
-	}
-	if !found {
-		return Location{}, false
-	}
-	size := k.Sizeof("bpf_line_info")
-	li := k.Object("bpf_line_info", infos+best*size)
-	btf := aux.Deref("btf")
-	col := li.Uint("line_col")
-	loc := Location{
-		Line: int(col >> 10), Col: int(col & 0x3ff), // include/uapi/linux/bpf.h, BPF_LINE_INFO_LINE_NUM
-		Insn: int(li.Uint("insn_off")),
-	}
-	strs := btf.Ptr("strings")
-	loc.File, _ = mem.CString(k.Mem(), strs+li.Uint("file_name_off"), maxLine)
-	loc.File = strings.TrimPrefix(loc.File, "./")
-	text, _ := mem.CString(k.Mem(), strs+li.Uint("line_off"), maxLine)
-	loc.Text = strings.TrimSpace(text)
-	return loc, errors.Join(li.Err(), btf.Err()) == nil
 }

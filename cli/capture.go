@@ -97,9 +97,7 @@ func (a *app) rehearse(ctx context.Context, rec *vmcore.Recorder, args []string)
 	}
 	sub := newApp(ctx, Streams{In: a.streams.In, Out: io.Discard, Err: io.Discard})
 	sub.core, sub.kernel = a.core, k
-	root := sub.root()
-	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil && statusOf(err) == StatusUsage {
+	if err := sub.execute(args); err != nil && statusOf(err) == StatusUsage {
 		return err
 	}
 	return nil

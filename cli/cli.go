@@ -42,6 +42,7 @@ type app struct {
 	out    *bufio.Writer
 	core   *vmcore.Core
 	kernel *kernel.Kernel
+	begun  bool // the command line was understood
 	fault  bool // the thing examined is at fault
 	gaps   bool // something could not be read
 }
@@ -50,9 +51,7 @@ type app struct {
 // exit status; see [ExitStatus] for its meaning.
 func Run(ctx context.Context, args []string, s Streams) int {
 	a := newApp(ctx, s)
-	root := a.root()
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := a.execute(args)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -67,6 +66,18 @@ func Run(ctx context.Context, args []string, s Streams) int {
 		return int(StatusDamaged)
 	}
 	return int(StatusOK)
+}
+
+// execute runs a command line. What goes wrong before a command has begun is
+// cobra's to say, and about usage.
+func (a *app) execute(args []string) error {
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(a.ctx)
+	if err != nil && !a.begun {
+		return usage(err)
+	}
+	return err
 }
 
 func newApp(ctx context.Context, s Streams) *app {
@@ -174,6 +185,10 @@ func (a *app) reportError(err error) {
 		return
 	}
 	fmt.Fprintf(a.streams.Err, "ksleuth: %v\n", err)
+	var expr interface{ Caret() string } // of package cexpr: shows where in the expression
+	if errors.As(err, &expr) {
+		fmt.Fprintln(a.streams.Err, expr.Caret())
+	}
 }
 
 func (a *app) root() *cobra.Command {
@@ -228,6 +243,7 @@ func (a *app) checkFlags() error {
 	if a.verbose {
 		level = slog.LevelDebug
 	}
+	a.begun = true
 	a.log = slog.New(slog.NewTextHandler(a.streams.Err, &slog.HandlerOptions{Level: level}))
 	return nil
 }

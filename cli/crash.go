@@ -3,7 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -116,7 +118,7 @@ func (a *app) btTasks(args []string) ([]kobj.Task, error) {
 		return nil, err
 	}
 	t, err := kobj.FindTask(k, pid)
-	return []kobj.Task{t}, err
+	return []kobj.Task{t}, asked(err)
 }
 
 func parsePID(s string) (int, error) {
@@ -235,20 +237,20 @@ func (a *app) filesCommand() *cobra.Command {
 			}
 			t, err := kobj.FindTask(k, pid)
 			if err != nil {
-				return err
+				return asked(err)
 			}
 			files, err := kobj.Files(k, t)
 			a.gap(err)
 			if a.output == "json" {
 				for _, f := range files {
-					if err := a.emitJSON("file", fileData{File: f, PID: t.PID, BPF: bpfObject(k, f)}); err != nil {
+					if err := a.emitJSON("file", fileData{File: f, PID: t.PID, BPF: a.bpfObject(k, f)}); err != nil {
 						return err
 					}
 				}
 				return nil
 			}
 			a.printer().Files(files, func(f kobj.File) string {
-				if o := bpfObject(k, f); o != nil {
+				if o := a.bpfObject(k, f); o != nil {
 					return o.String()
 				}
 				return ""
@@ -259,17 +261,24 @@ func (a *app) filesCommand() *cobra.Command {
 }
 
 func (a *app) logCommand() *cobra.Command {
-	var raw bool
+	var raw, caller bool
+	var level string
 	c := &cobra.Command{
 		Use:     "log",
 		Short:   "The kernel's log",
 		GroupID: groupInspect,
 		Long: `Log prints the kernel's log buffer, as dmesg does. It needs little of a dump:
-VMCOREINFO and the buffer itself, no types.`,
+VMCOREINFO and the buffer itself, no types. Errors and worse are red.`,
 		Example: `  ksleuth -t vmcore log
-  ksleuth -t vmcore log --raw     # with level and facility, as dmesg --raw`,
+  ksleuth -t vmcore log --level err      # errors and worse
+  ksleuth -t vmcore log --caller         # which task or CPU wrote each line
+  ksleuth -t vmcore log --raw            # with priorities, as dmesg --raw`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
+			most, ok := kobj.ParseLevel(level)
+			if !ok {
+				return usage(fmt.Errorf("--level %q: one of %s", level, strings.Join(kobj.Levels[:], ", ")))
+			}
 			k, err := a.open()
 			if err != nil {
 				return err
@@ -281,6 +290,7 @@ VMCOREINFO and the buffer itself, no types.`,
 			for _, g := range gaps {
 				a.gap(g.Err)
 			}
+			log = slices.DeleteFunc(log, func(r kobj.LogRecord) bool { return r.Level > most })
 			switch {
 			case a.output == "json":
 				for i := range log {
@@ -291,16 +301,18 @@ VMCOREINFO and the buffer itself, no types.`,
 			case raw:
 				var buf []byte
 				for i := range log {
-					buf = log[i].AppendSyslog(buf[:0], true)
+					buf = log[i].AppendSyslog(buf[:0])
 					a.out.Write(buf) // an error sticks until the flush
 				}
 			default:
-				a.printer().Log(log)
+				a.printer().Log(log, caller)
 			}
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&raw, "raw", false, "print <priority> before each line and nothing else changed")
+	c.Flags().BoolVar(&caller, "caller", false, "print the task (T) or CPU (C) that wrote each line")
+	c.Flags().StringVar(&level, "level", "debug", "leave out what is less urgent: "+strings.Join(kobj.Levels[:], ", "))
 	return c
 }
 

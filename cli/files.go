@@ -16,10 +16,11 @@ type fileData struct {
 }
 
 // bpfObject returns the BPF object behind a file, or nil.
-func bpfObject(k *kernel.Kernel, f kobj.File) *bpf.Object {
+func (a *app) bpfObject(k *kernel.Kernel, f kobj.File) *bpf.Object {
 	o, err := bpf.ObjectOf(k, f.Ops, uint64(f.Private))
 	if err != nil {
-		return &bpf.Object{Kind: fmt.Sprintf("unreadable (%v)", err)}
+		a.gap(fmt.Errorf("fd %d: %w", f.FD, err))
+		return nil
 	}
 	return o
 }

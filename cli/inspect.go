@@ -63,7 +63,7 @@ func findSymbols(k *kernel.Kernel, arg string) (syms []kernel.Symbol, off uint64
 	if addr, err := strconv.ParseUint(arg, 0, 64); err == nil {
 		s, off, ok := k.Symbolize(addr)
 		if !ok {
-			return nil, 0, fmt.Errorf("no symbol covers the address %#x", addr)
+			return nil, 0, usage(fmt.Errorf("no symbol covers the address %#x", addr))
 		}
 		return []kernel.Symbol{s}, off, nil
 	}
@@ -73,12 +73,12 @@ func findSymbols(k *kernel.Kernel, arg string) (syms []kernel.Symbol, off uint64
 			return nil, 0, usage(err)
 		}
 		if len(syms) == 0 {
-			return nil, 0, fmt.Errorf("no symbol fits %q", arg)
+			return nil, 0, usage(fmt.Errorf("no symbol fits %q", arg))
 		}
 		return syms, 0, nil
 	}
 	s, err := k.Find(arg)
-	return []kernel.Symbol{s}, 0, err
+	return []kernel.Symbol{s}, 0, asked(err)
 }
 
 func (a *app) typeCommand() *cobra.Command {
@@ -105,7 +105,7 @@ func (a *app) typeCommand() *cobra.Command {
 			if err != nil {
 				parsed, perr := types.ParseType(name) // "struct foo *" and the like
 				if perr != nil {
-					return errors.Join(err, k.ModuleTypesError())
+					return asked(errors.Join(err, k.ModuleTypesError()))
 				}
 				t = parsed
 			}
@@ -176,7 +176,7 @@ which gives a sequence to which everything after it applies.`,
 			}
 			res, err := k.Eval(strings.Join(args, " "))
 			if err != nil {
-				return err
+				return asked(err)
 			}
 			opts.Symbolize = func(addr uint64) string {
 				if _, _, ok := k.Symbolize(addr); !ok {
@@ -290,7 +290,7 @@ func address(k *kernel.Kernel, arg string) (uint64, error) {
 	}
 	res, err := k.Eval(arg)
 	if err != nil {
-		return 0, err
+		return 0, asked(err)
 	}
 	v, err := res.Value()
 	if err != nil {
@@ -332,7 +332,7 @@ or number, or tramp:ADDR. BPF code is interleaved with its source lines.`,
 			}
 			code, err := disasm.Find(k, args[0], opts)
 			if err != nil {
-				return err
+				return asked(err)
 			}
 			for i, c := range code {
 				listing, err := disasm.Disassemble(k, c, opts)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/ksleuth/ksleuth/cexpr"
 	"github.com/ksleuth/ksleuth/ctype"
+	"github.com/ksleuth/ksleuth/disasm"
+	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
 )
@@ -42,37 +44,41 @@ var errAnswered = errors.New("answered")
 func usage(err error) error { return &statusError{StatusUsage, err} }
 
 // statusOf returns the exit status that an error stands for. What a person got
-// wrong says so, by its type or by [usage]; any other error is of the dump,
-// which does not hold what a sound one would.
+// wrong says so: a file that cannot be opened, or by [usage] and [asked]. Any
+// other error is of the dump, which does not hold what a sound one would.
 func statusOf(err error) Status {
 	var se *statusError
+	var file *fs.PathError
 	switch {
 	case errors.As(err, &se):
 		return se.status
 	case errors.Is(err, fs.ErrPermission), mem.CauseOf(err) == mem.Denied:
 		return StatusDenied
-	case isMistake(err):
+	case errors.As(err, &file) && mem.CauseOf(err) == 0:
 		return StatusUsage
 	}
 	return StatusDamaged
 }
 
-// isMistake says whether an error is about what was asked for: a file, task,
-// type or expression that is not there. If the search met damage as well, it is
-// the damage that counts: what was asked for may have been there.
-func isMistake(err error) bool {
+// asked marks the error of a search for what the command line names, or of an
+// expression on it, as one of usage; unless the search met damage, for then
+// what was asked for may have been there.
+func asked(err error) error {
 	var task *kobj.NoTaskError
+	var symbol *kernel.NoSymbolError
 	var syntax *cexpr.SyntaxError
 	var eval *cexpr.EvalError
 	var parse *ctype.ParseError
+	var code *disasm.NotFoundError
+	var damaged *ctype.FormatError
 	switch {
-	case mem.CauseOf(err) != 0:
-		return false
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ctype.ErrNotFound), errors.As(err, &task),
+	case mem.CauseOf(err) != 0, errors.As(err, &damaged):
+		return err
+	case errors.Is(err, ctype.ErrNotFound), errors.As(err, &code), errors.As(err, &task), errors.As(err, &symbol),
 		errors.As(err, &syntax), errors.As(err, &eval), errors.As(err, &parse):
-		return true
+		return usage(err)
 	}
-	return false
+	return err
 }
 
 func isTerminal(w io.Writer) bool {

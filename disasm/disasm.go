@@ -40,7 +40,7 @@ type Listing struct {
 	Addr  mem.Addr    `json:"addr"`
 	Kind  kernel.Kind `json:"kind,omitempty"`
 	Lines []Line      `json:"lines"`
-	Err   string      `json:"error,omitempty"` // why the listing stops before its end
+	Err   string      `json:"error,omitempty"` // what could not be read
 }
 
 // A Line is one instruction.
@@ -51,6 +51,14 @@ type Line struct {
 	Text   string        `json:"text"`
 	Source *bpf.Location `json:"source,omitempty"` // where a new source line begins
 }
+
+// A NotFoundError says that there is no BPF program or function of a name.
+type NotFoundError struct {
+	What string // a sentence
+}
+
+// Error returns the sentence.
+func (e *NotFoundError) Error() string { return e.What }
 
 // Find returns the code that what names: a symbol, a number, prog:ID,
 // prog:ID/SUBPROG or tramp:ADDR. A program without a subprogram stands for all
@@ -91,7 +99,7 @@ func findProgram(k *kernel.Kernel, arg string) ([]Code, error) {
 	idText, sub, one := strings.Cut(arg, "/")
 	id, err := strconv.Atoi(idText)
 	if err != nil {
-		return nil, fmt.Errorf("prog:%s: %q is no program id", arg, idText)
+		return nil, &NotFoundError{fmt.Sprintf("prog:%s: %q is no program id", arg, idText)}
 	}
 	progs, err := bpf.Programs(k)
 	for _, p := range progs {
@@ -106,11 +114,14 @@ func findProgram(k *kernel.Kernel, arg string) ([]Code, error) {
 			out = append(out, Code{Name: s.Name, Start: uint64(s.Addr), Len: min(s.Len, maxLen), owner: &bpf.Owner{Prog: p, Subprog: i}})
 		}
 		if len(out) == 0 {
-			return nil, fmt.Errorf("program %d has no function %q; it has %s", id, sub, names(p))
+			return nil, &NotFoundError{fmt.Sprintf("program %d has no function %q; it has %s", id, sub, names(p))}
 		}
 		return out, nil
 	}
-	return nil, errors.Join(fmt.Errorf("there is no BPF program with id %d", id), err)
+	if err != nil {
+		return nil, fmt.Errorf("there is no BPF program with id %d among the %d that could be read: %w", id, len(progs), err)
+	}
+	return nil, &NotFoundError{fmt.Sprintf("there is no BPF program with id %d", id)}
 }
 
 func names(p *bpf.Program) string {
@@ -142,6 +153,14 @@ func Disassemble(k *kernel.Kernel, c Code, o Options) (Listing, error) {
 			c.owner = &owner
 		}
 	}
+	lines := new(bpf.Lines)
+	if c.owner != nil {
+		var err error
+		if lines, err = c.owner.Lines(k); err != nil {
+			l.Err = fmt.Sprintf("no source lines: %v", err)
+			lines = new(bpf.Lines)
+		}
+	}
 	symbol := func(addr uint64) (string, uint64, bool) {
 		s, off, ok := k.Symbolize(addr)
 		return s.String(), off, ok
@@ -157,11 +176,9 @@ func Disassemble(k *kernel.Kernel, c Code, o Options) (Listing, error) {
 		} else {
 			line.Text = string(in.AppendGNU(nil, symbol))
 		}
-		if c.owner != nil {
-			if loc, ok := c.owner.Locate(k, at); ok && (loc.Line != last.Line || loc.File != last.File) {
-				last = loc
-				line.Source = &loc
-			}
+		if loc, ok := lines.At(at); ok && (loc.Line != last.Line || loc.File != last.File) {
+			last = loc
+			line.Source = &loc
 		}
 		l.Lines = append(l.Lines, line)
 	}

@@ -145,17 +145,6 @@ func (k *Kernel) Addr(name string) (uint64, error) {
 	return s.Addr, nil
 }
 
-// FirstAddr returns the address of the first of several names that the kernel
-// has: variables are renamed now and then.
-func (k *Kernel) FirstAddr(names ...string) (uint64, error) {
-	for _, n := range names {
-		if s, ok := k.coreLookup(n); ok {
-			return s.Addr, nil
-		}
-	}
-	return 0, &NoSymbolError{Name: strings.Join(names, " or ")}
-}
-
 // A NoSymbolError says that a kernel has no symbol of a name.
 type NoSymbolError struct {
 	Name        string

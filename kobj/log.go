@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -390,15 +391,35 @@ func recordLog(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
 	return out, nil, nil
 }
 
+// Levels are the names of the levels, by number (include/linux/kern_levels.h,
+// as dmesg(1) calls them).
+var Levels = [...]string{"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"}
+
+// ParseLevel returns the number of a level given by its name or number.
+func ParseLevel(s string) (int, bool) {
+	for i, name := range Levels {
+		if s == name || s == strconv.Itoa(i) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// CallerID returns who wrote the message as the kernel prints it: T and a pid,
+// or C and a CPU.
+func (rec *LogRecord) CallerID() string {
+	if rec.CallerIsCPU {
+		return fmt.Sprintf("C%d", rec.Caller)
+	}
+	return fmt.Sprintf("T%d", rec.Caller)
+}
+
 // AppendSyslog appends rec in the form of syslog(2), which dmesg --raw prints:
 // a line "<PRI>[SECONDS.MICROSECONDS] TEXT" for each line of the message.
-func (rec *LogRecord) AppendSyslog(dst []byte, level bool) []byte {
+func (rec *LogRecord) AppendSyslog(dst []byte) []byte {
+	sec, usec := rec.Time/time.Second, rec.Time%time.Second/time.Microsecond
 	for line := range strings.SplitSeq(rec.Text, "\n") {
-		if level {
-			dst = fmt.Appendf(dst, "<%d>", rec.Facility<<3|rec.Level)
-		}
-		sec, usec := rec.Time/time.Second, rec.Time%time.Second/time.Microsecond
-		dst = fmt.Appendf(dst, "[%5d.%06d] %s\n", sec, usec, line)
+		dst = fmt.Appendf(dst, "<%d>[%5d.%06d] %s\n", rec.Facility<<3|rec.Level, sec, usec, line)
 	}
 	return dst
 }

@@ -62,6 +62,6 @@ func (p *Printer) Listing(l disasm.Listing) {
 		p.Line(text)
 	}
 	if l.Err != "" {
-		p.Line(p.Bad("the listing stops here: ") + Clean(l.Err))
+		p.Line(p.Bad("not read: ") + Clean(l.Err))
 	}
 }

@@ -11,8 +11,11 @@ import (
 
 // logLine words one record; a message of several lines is indented below its
 // time.
-func (p *Printer) logLine(rec kobj.LogRecord) string {
+func (p *Printer) logLine(rec kobj.LogRecord, caller bool) string {
 	stamp := fmt.Sprintf("[%5d.%06d] ", rec.Time/time.Second, rec.Time%time.Second/time.Microsecond)
+	if caller {
+		stamp += fmt.Sprintf("[%6s] ", rec.CallerID())
+	}
 	text := Clean(strings.ReplaceAll(rec.Text, "\n", "\n"+strings.Repeat(" ", len(stamp))))
 	if rec.Level <= 3 { // error and worse
 		text = p.Bad(text)
@@ -20,10 +23,10 @@ func (p *Printer) logLine(rec kobj.LogRecord) string {
 	return p.Dim(stamp) + text
 }
 
-// Log writes the log as dmesg does.
-func (p *Printer) Log(log []kobj.LogRecord) {
+// Log writes the log as dmesg does, on request with who wrote each message.
+func (p *Printer) Log(log []kobj.LogRecord, caller bool) {
 	for _, rec := range log {
-		p.Line(p.logLine(rec))
+		p.Line(p.logLine(rec, caller))
 	}
 }
 

@@ -207,7 +207,7 @@ func (p *Printer) reportLog(log []kobj.LogRecord) {
 		return
 	}
 	p.Heading("LOG")
-	p.Log(log)
+	p.Log(log, false)
 }
 
 // Duration writes a time as a person would say it.

@@ -71,11 +71,6 @@ func Of(k *kernel.Kernel, t kobj.Task) Stack {
 	return describe(k, unwind.From(k, cpu.Regs))
 }
 
-// FromRegs returns the stack that begins at the given registers.
-func FromRegs(k *kernel.Kernel, regs vmcore.Regs) Stack {
-	return describe(k, unwind.From(k, regs))
-}
-
 // At names an address as a frame that is about to execute it.
 func At(k *kernel.Kernel, addr uint64) Frame {
 	return name(k, unwind.Frame{PC: addr, Exact: true, Reliable: true})
@@ -115,8 +110,10 @@ func name(k *kernel.Kernel, raw unwind.Frame) Frame {
 		Name: owner.Prog.Name, Type: owner.Prog.Type, Tag: owner.Prog.Tag, ID: owner.Prog.ID,
 		Subprog: owner.Subprog, Insn: -1,
 	}
-	if loc, ok := owner.Locate(k, raw.Lookup()); ok {
-		f.BPF.File, f.BPF.Line, f.BPF.Source, f.BPF.Insn = loc.File, loc.Line, loc.Text, loc.Insn
+	if lines, err := owner.Lines(k); err == nil { // a frame without its line is still a frame
+		if loc, ok := lines.At(raw.Lookup()); ok {
+			f.BPF.File, f.BPF.Line, f.BPF.Source, f.BPF.Insn = loc.File, loc.Line, loc.Text, loc.Insn
+		}
 	}
 	return f
 }

@@ -1,5 +1,5 @@
 //go:build ignore
-
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The conntrack kfunc that stores its error through an options pointer of
  * size 0. lookup's buf lies one byte below its frame pointer, so the store of
  * four bytes at opts+4 lands in the saved frame pointer of call_kfunc, which

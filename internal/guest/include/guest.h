@@ -1,4 +1,4 @@
-/* The few definitions the guest programs need; no libbpf or kernel headers. */
+/* The few definitions guests need. SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #ifndef GUEST_H
 #define GUEST_H
 

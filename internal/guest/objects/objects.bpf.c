@@ -1,5 +1,5 @@
 //go:build ignore
-
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Bystanders: programs, maps and links of several kinds that are alive while
  * something else happens.
  */
