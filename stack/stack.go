@@ -68,7 +68,7 @@ func Of(k *kernel.Kernel, t kobj.Task) Stack {
 	if !ok {
 		return Stack{End: fmt.Errorf("pid %d was running on CPU %d, whose registers are not in the dump", t.PID, t.CPU)}
 	}
-	return describe(k, unwind.From(k, cpu.Regs))
+	return describe(k, unwind.From(k, uint64(t.Addr), cpu.Regs))
 }
 
 // At names an address as a frame that is about to execute it.

@@ -64,9 +64,10 @@ type Stack struct {
 // least.
 const maxFrames = 1024
 
-// From unwinds from the registers of a running CPU.
-func From(k *kernel.Kernel, regs vmcore.Regs) Stack {
-	u := &unwinder{k: k, regs: &regs, pc: regs.RIP, sp: regs.RSP, bp: regs.RBP, exact: true, first: true}
+// From unwinds from the registers of a CPU that ran the given task (0 if
+// unknown).
+func From(k *kernel.Kernel, task uint64, regs vmcore.Regs) Stack {
+	u := &unwinder{k: k, task: task, regs: &regs, pc: regs.RIP, sp: regs.RSP, bp: regs.RBP, exact: true, first: true}
 	return u.run()
 }
 
@@ -81,7 +82,7 @@ func Task(k *kernel.Kernel, task uint64) Stack {
 	if err := errors.Join(o.Err(), f.Err()); err != nil {
 		return Stack{End: err}
 	}
-	u := &unwinder{k: k, pc: pc, sp: sp + size, bp: bp}
+	u := &unwinder{k: k, task: task, pc: pc, sp: sp + size, bp: bp}
 	// A new task has never run: what it "returns" to begins, and is not
 	// behind a call.
 	if s, off, ok := k.Symbolize(pc); ok && off == 0 && (s.Name == "ret_from_fork" || s.Name == "ret_from_fork_asm") {
@@ -93,6 +94,7 @@ func Task(k *kernel.Kernel, task uint64) Stack {
 // unwinder is the state at one frame.
 type unwinder struct {
 	k     *kernel.Kernel
+	task  uint64
 	stack Stack
 
 	pc, sp, bp uint64
@@ -215,6 +217,9 @@ func (u *unwinder) stepBPF(at int, sym kernel.Symbol, off uint64) (uint64, error
 	if err != nil {
 		return cfa, fmt.Errorf("return address of %s: %w", sym.Name, err)
 	}
+	if ret, err = u.unhook(ret, cfa-8); err != nil {
+		return cfa, err
+	}
 	u.call(ret, cfa)
 	u.bp, u.bpCell = bp, cell
 	if damaged {
@@ -260,6 +265,9 @@ func (u *unwinder) stepORC(at int) (uint64, error) {
 	}
 	if cfa <= u.sp && e.SP.Base == orc.SP && e.SP.Deref == orc.Direct {
 		return cfa, fmt.Errorf("the frame of %s does not lead outwards (0x%x after 0x%x)", u.k.FormatAddr(u.pc), cfa, u.sp)
+	}
+	if ret, err = u.unhook(ret, cfa-8); err != nil {
+		return cfa, err
 	}
 	u.call(ret, cfa)
 	return cfa, nil

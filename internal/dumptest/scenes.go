@@ -10,6 +10,7 @@
 //	.console     serial console
 //	.dmesg       kernel log, from syslog(2)
 //	.ps          "pid ppid state threads comm" of each process
+//	.stacks      of each thread "tid comm" and its /proc/PID/stack
 //	.bpf         programs, maps and links, from bpf(2)
 //	.kallsyms .modules .iomem .meminfo .version .cmdline    from /proc
 package dumptest
@@ -38,6 +39,10 @@ var scenes = []scene{
 	{name: "idle-6.1", kernel: "6.1", workload: "idle"},
 	{name: "idle-6.12", kernel: "6.12", workload: "idle"},
 	{name: "idle-7.2", kernel: "7.2", workload: "idle", cpu: "max"},
+	{name: "traced-5.10", kernel: "5.10", workload: "traced"},
+	{name: "traced-6.1", kernel: "6.1", workload: "traced"},
+	{name: "traced-6.12", kernel: "6.12", workload: "traced"},
+	{name: "traced-7.2", kernel: "7.2", workload: "traced"},
 	{name: "casee-6.1", kernel: "6.1", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
 	{name: "casee-6.12", kernel: "6.12", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
 }
@@ -52,6 +57,7 @@ var facts = []struct{ ext, file, command string }{
 	{ext: "version", file: "/proc/version"},
 	{ext: "cmdline", file: "/proc/cmdline"},
 	{ext: "bpf", command: "bpf"},
+	{ext: "stacks", command: "stacks"},
 	{ext: "dmesg", command: "dmesg"},
 	{ext: "ps", command: "ps"},
 }

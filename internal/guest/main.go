@@ -11,12 +11,15 @@ import (
 
 // workloads are the subcommands by name.
 var workloads = map[string]func(args []string) error{
-	"idle":  idle,
-	"casee": crash,
-	"sleep": sleep,
-	"ps":    ps,
-	"dmesg": dmesg,
-	"bpf":   listBPF,
+	"idle":      idle,
+	"traced":    traced,
+	"nanosleep": nanosleep,
+	"stacks":    stacks,
+	"casee":     crash,
+	"sleep":     sleep,
+	"ps":        ps,
+	"dmesg":     dmesg,
+	"bpf":       listBPF,
 }
 
 func main() {
@@ -24,7 +27,7 @@ func main() {
 		guestinit.Main()
 	}
 	if len(os.Args) < 2 || workloads[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: guest idle|casee|ps|dmesg|bpf|sleep NAME")
+		fmt.Fprintln(os.Stderr, "usage: guest idle|casee|traced|ps|stacks|dmesg|bpf|sleep NAME|nanosleep NAME")
 		os.Exit(2)
 	}
 	if err := workloads[os.Args[1]](os.Args[2:]); err != nil {
