@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/render"
@@ -40,6 +41,7 @@ type app struct {
 	verbose bool
 
 	out    *bufio.Writer
+	wait   *progress // nil unless standard error is a terminal
 	core   *vmcore.Core
 	kernel *kernel.Kernel
 	begun  bool // the command line was understood
@@ -55,7 +57,9 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EPIPE): // whoever reads has seen enough
+	case err != nil:
 		a.reportError(err)
 		return int(statusOf(err))
 	}
@@ -84,8 +88,23 @@ func newApp(ctx context.Context, s Streams) *app {
 	return &app{ctx: ctx, streams: s, out: bufio.NewWriterSize(s.Out, 64<<10)}
 }
 
+// startProgress shows progress if a person watches.
+func (a *app) startProgress(c *cobra.Command) {
+	if a.wait != nil || !isTerminal(a.streams.Err) {
+		return
+	}
+	a.wait = startProgress(a.streams.Err, c.Name(), progressAfter)
+	if isTerminal(a.streams.Out) {
+		a.out.Reset(a.wait.over(a.streams.Out))
+	}
+	a.streams.Err = a.wait.over(a.streams.Err)
+}
+
 func (a *app) close() error {
 	err := a.out.Flush()
+	if a.wait != nil {
+		a.wait.stop()
+	}
 	if a.core != nil {
 		err = errors.Join(err, a.core.Close())
 	}
@@ -102,8 +121,11 @@ func (a *app) open() (*kernel.Kernel, error) {
 	}
 	k, err := kernel.FromSource(a.ctx, a.core)
 	if err != nil {
-		return nil, err
+		// What is wrong with the file may be why.
+		err = fmt.Errorf("%s: %w", strings.Join(a.dumps, ", "), err)
+		return nil, errors.Join(append([]error{err}, a.core.Warnings()...)...)
 	}
+	a.log.Debug("kernel found", "release", k.Release())
 	a.kernel = k
 	return k, nil
 }
@@ -114,13 +136,20 @@ func (a *app) openCore() error {
 		return usage(errors.New("no dump given: name one with -t FILE (the running kernel cannot be examined yet)"))
 	}
 	core, err := vmcore.Open(a.dumps...)
+	if err != nil {
+		return err
+	}
+	a.log.Debug("dump opened", "files", a.dumps, "format", core.Format())
 	a.core = core
-	return err
+	return nil
 }
 
 // emit writes one answer: its JSON form under the given type name, or its text
 // form by way of text.
 func (a *app) emit(typ string, data any, text func(*render.Printer)) error {
+	if err := a.ctx.Err(); err != nil {
+		return err
+	}
 	if a.output == "json" {
 		return a.emitJSON(typ, data)
 	}
@@ -180,15 +209,28 @@ func (a *app) reportError(err error) {
 		return
 	}
 	if a.output == "json" {
-		_ = a.emitJSON("error", errorData{err.Error(), statusOf(err)}) // the exit status still tells
+		for _, e := range unjoin(err) {
+			_ = a.emitJSON("error", errorData{e.Error(), statusOf(err)}) // the exit status still tells
+		}
 		_ = a.out.Flush()
 		return
 	}
-	fmt.Fprintf(a.streams.Err, "ksleuth: %v\n", err)
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
+	for _, e := range unjoin(err) {
+		fmt.Fprintf(a.streams.Err, "ksleuth: %s\n", oneLine(e))
+	}
 	var expr interface{ Caret() string } // of package cexpr: shows where in the expression
 	if errors.As(err, &expr) {
 		fmt.Fprintln(a.streams.Err, expr.Caret())
 	}
+}
+
+// oneLine words an error in one line, without what a terminal would obey:
+// parts of it can be the dump's.
+func oneLine(err error) string {
+	return render.Clean(strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 func (a *app) root() *cobra.Command {
@@ -205,15 +247,18 @@ from its own kallsyms, stacks from its own ORC tables. No debug info is needed.`
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			a.startProgress(c)
+			return a.checkFlags()
+		},
 	}
 	root.SetOut(a.streams.Out)
 	root.SetErr(a.streams.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &statusError{StatusUsage, err} })
 	f := root.PersistentFlags()
-	f.StringArrayVarP(&a.dumps, "target", "t", nil, "crash dump to examine; repeat for the parts of a split dump")
-	f.StringVarP(&a.output, "output", "o", "text", "output format: text or json")
-	f.StringVar(&a.color, "color", "auto", "colour: auto, always or never")
+	f.StringArrayVarP(&a.dumps, "target", "t", nil, "examine this `DUMP`; repeat for the parts of a split dump")
+	f.StringVarP(&a.output, "output", "o", "text", "print `text|json`")
+	f.StringVar(&a.color, "color", "auto", "use colour: `auto|always|never`")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say on standard error what is being done")
 	root.AddGroup(
 		&cobra.Group{ID: groupInvestigate, Title: "Investigate:"},
@@ -222,6 +267,7 @@ from its own kallsyms, stacks from its own ORC tables. No debug info is needed.`
 	for _, c := range a.commands() {
 		root.AddCommand(c)
 	}
+	dress(root)
 	return root
 }
 

@@ -166,14 +166,14 @@ func (a *app) gap(err error) {
 			_ = a.emitJSON("error", errorData{Message: e.Error(), Status: statusOf(e)}) // the exit status still tells
 			continue
 		}
-		fmt.Fprintf(a.streams.Err, "ksleuth: %v\n", e)
+		fmt.Fprintf(a.streams.Err, "ksleuth: %s\n", oneLine(e))
 	}
 }
 
 // unjoin takes joined errors apart.
 func unjoin(err error) []error {
-	var joined interface{ Unwrap() []error }
-	if !errors.As(err, &joined) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() { // a sentence of its own that wraps several
 		return []error{err}
 	}
 	var out []error

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -24,6 +25,7 @@ import (
 	"github.com/ksleuth/ksleuth/cli"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/report"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
@@ -33,22 +35,25 @@ import (
 // the damage, a command ends soon, without panic and in bounded memory, with
 // status 0, 1 or 5, and where it is 5 says what could not be read.
 //
-// KSLEUTH_DAMAGE_ROUNDS=N makes N damages of each kind instead of a few;
-// KSLEUTH_DAMAGE_SEED begins elsewhere.
+// KSLEUTH_DAMAGE_ROUNDS=N makes N damages of each kind instead of a few and
+// runs every command over each; KSLEUTH_DAMAGE_SEED begins elsewhere;
+// KSLEUTH_DAMAGE_DUMP=FILE damages another dump.
 
 // example is a dump of case E of kernel 6.1, with the pages that these
 // commands read.
 const example = "../testdata/example.kdump"
 
+func damagedDump() string { return cmp.Or(os.Getenv("KSLEUTH_DAMAGE_DUMP"), example) }
+
 // damageCommands are run over each damaged dump: the first always, the others
-// in turn.
+// in turn. PID and ID stand for a process and a program of the dump.
 var damageCommands = [][]string{
 	{"report"},
 	{"bt", "all"},
 	{"ps"},
-	{"files", "89"},
+	{"files", "PID"},
 	{"log"},
-	{"disasm", "prog:9"},
+	{"disasm", "prog:ID"},
 	{"mods"},
 	{"sym", "bpf_prog_*"},
 	{"-o", "json", "report"},
@@ -57,7 +62,7 @@ var damageCommands = [][]string{
 	{"-o", "json", "bt", "all"},
 	{"sym", "nf_conntrack:nf_ct_delete"},
 	{"print", "init_task"},
-	{"-o", "json", "files", "89"},
+	{"-o", "json", "files", "PID"},
 }
 
 const (
@@ -90,8 +95,8 @@ func TestDamage(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		seed = n
 	}
-	specimens := makeSpecimens(t)
-	for name, s := range specimens {
+	all := dumpCommands(t)
+	for name, s := range makeSpecimens(t) {
 		for _, kind := range s.kinds {
 			t.Run(name+"/"+kind.name, func(t *testing.T) {
 				t.Parallel()
@@ -100,20 +105,55 @@ func TestDamage(t *testing.T) {
 					rng := rand.New(rand.NewPCG(seed, uint64(round)))
 					file, what := kind.damage(rng, slices.Clone(s.file))
 					qt.Assert(t, qt.IsNil(os.WriteFile(path, file, 0o600)))
-					commands := damageCommands
+					commands := all
 					if !every {
-						n := len(damageCommands) - 1
-						commands = [][]string{damageCommands[0], damageCommands[1+(2*round+len(kind.name))%n]}
+						commands = [][]string{all[0], all[1+(2*round+len(kind.name))%(len(all)-1)]}
 					}
 					for _, args := range commands {
 						if problem := runDamaged(t, path, args); problem != "" {
-							t.Errorf("round %d: %s\nksleuth %s: %s", round, what, strings.Join(args, " "), problem)
+							t.Errorf("round %d: %s\nksleuth %s: %s", round, cutText(what), strings.Join(args, " "), problem)
 						}
 					}
 				}
 			})
 		}
 	}
+}
+
+// dumpCommands returns the damageCommands for the process that panicked, or
+// else init, and the last program that was loaded.
+func dumpCommands(t *testing.T) [][]string {
+	t.Helper()
+	k := openKernel(t)
+	pid, id := 1, 1
+	if task, ok, err := report.Panicked(k); ok && err == nil && task.TGID > 0 {
+		pid = task.TGID
+	}
+	progs, err := bpf.Programs(k)
+	qt.Assert(t, qt.IsNil(err))
+	for _, p := range progs {
+		id = p.ID
+	}
+	words := strings.NewReplacer("PID", strconv.Itoa(pid), "ID", strconv.Itoa(id))
+	var out [][]string
+	for _, args := range damageCommands {
+		var line []string
+		for _, a := range args {
+			line = append(line, words.Replace(a))
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func openKernel(t *testing.T) *kernel.Kernel {
+	t.Helper()
+	core, err := vmcore.Open(damagedDump())
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { core.Close() })
+	k, err := kernel.FromSource(t.Context(), core)
+	qt.Assert(t, qt.IsNil(err))
+	return k
 }
 
 // absent are answers to questions about what a damaged dump no longer shows to
@@ -187,9 +227,9 @@ func (l *limited) Write(p []byte) (int, error) {
 // makeSpecimens returns the example in three formats.
 func makeSpecimens(t *testing.T) map[string]*specimen {
 	t.Helper()
-	raw, err := os.ReadFile(example)
+	raw, err := os.ReadFile(damagedDump())
 	qt.Assert(t, qt.IsNil(err))
-	core, err := vmcore.Open(example)
+	core, err := vmcore.Open(damagedDump())
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { core.Close() })
 	elf, segments, notes := elfFile(t, core)
@@ -199,7 +239,7 @@ func makeSpecimens(t *testing.T) map[string]*specimen {
 		"flattened": {file: flat, kinds: fileKinds(len(flat), []place{{"header", 0, 48}, {"records", 4096, 64 << 10}, {"all", 0, len(flat)}})},
 		"elf":       {file: elf, kinds: fileKinds(len(elf), []place{{"header", 0, 64}, {"programs", 64, notes[0].off - 64}, {"notes", notes[0].off, notes[0].len}})},
 	}
-	out["elf"].kinds = append(out["elf"].kinds, memoryKinds(t, core, segments)...)
+	out["elf"].kinds = append(out["elf"].kinds, memoryKinds(t, segments)...)
 	return out
 }
 
@@ -291,13 +331,15 @@ func putWord(rng *rand.Rand, b []byte, v uint64) int {
 type span struct{ addr, len uint64 }
 
 // memoryKinds overwrite what a dump holds of the kernel's own structures.
-func memoryKinds(t *testing.T, core *vmcore.Core, segments []segment) []damageKind {
+func memoryKinds(t *testing.T, segments []segment) []damageKind {
 	t.Helper()
-	k, err := kernel.FromSource(t.Context(), core)
-	qt.Assert(t, qt.IsNil(err))
+	k := openKernel(t)
 	var kinds []damageKind
 	for _, s := range structures {
 		spans := s.find(t, k)
+		if len(spans) == 0 && damagedDump() != example {
+			continue
+		}
 		qt.Assert(t, qt.Not(qt.HasLen(spans, 0)), qt.Commentf("%s", s.name))
 		kinds = append(kinds, damageKind{"memory of " + s.name, func(rng *rand.Rand, file []byte) ([]byte, string) {
 			var what []string
@@ -412,7 +454,8 @@ var structures = []struct {
 		return spans
 	}},
 	{"files", func(t *testing.T, k *kernel.Kernel) []span {
-		task, err := kobj.FindTask(k, 89)
+		pid, _ := strconv.Atoi(dumpCommands(t)[3][1])
+		task, err := kobj.FindTask(k, pid)
 		qt.Assert(t, qt.IsNil(err))
 		fdt := k.Object("task_struct", uint64(task.Addr)).Deref("files").Deref("fdt")
 		spans := []span{{fdt.Addr, k.Sizeof("fdtable")}, {fdt.Ptr("fd"), 256}, {fdt.Ptr("open_fds"), 8}}
@@ -461,6 +504,11 @@ var structures = []struct {
 		prb, err := k.Addr("prb")
 		qt.Assert(t, qt.IsNil(err))
 		var spans []span
+		types, err := k.Types()
+		qt.Assert(t, qt.IsNil(err))
+		if _, err := types.Struct("printk_ringbuffer"); err != nil {
+			return []span{{readWord(t, k, prb), 256}}
+		}
 		ring := k.Object("printk_ringbuffer", readWord(t, k, prb))
 		desc := ring.Field("desc_ring")
 		spans = append(spans, span{prb, 8}, span{ring.Addr, k.Sizeof("printk_ringbuffer")},
@@ -627,7 +675,7 @@ func TestNoDump(t *testing.T) {
 		{file("arm.kdump", otherArch), 5, "aarch64"},
 		{file("arm.elf", arm), 5, "183"},
 		{exe, 5, "not a crash dump"},
-		{dir, 5, "directory"},
+		{dir, 2, "directory"},
 		{filepath.Join(dir, "absent"), 2, "no such file"},
 	} {
 		var out, errOut bytes.Buffer

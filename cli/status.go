@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -29,6 +30,9 @@ const (
 	StatusDamaged     Status = 5 // the dump is damaged or incomplete
 )
 
+// statusInterrupted is what shells give for a program that Ctrl-C ended.
+const statusInterrupted Status = 130
+
 // statusError gives an error the exit status it stands for.
 type statusError struct {
 	status Status
@@ -52,6 +56,8 @@ func statusOf(err error) Status {
 	switch {
 	case errors.As(err, &se):
 		return se.status
+	case errors.Is(err, context.Canceled):
+		return statusInterrupted
 	case errors.Is(err, fs.ErrPermission), mem.CauseOf(err) == mem.Denied:
 		return StatusDenied
 	case errors.As(err, &file) && mem.CauseOf(err) == 0:

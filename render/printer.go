@@ -49,7 +49,7 @@ var (
 )
 
 func (p *Printer) style(st lipgloss.Style, s string) string {
-	if !p.opts.Color || s == "" {
+	if !p.opts.Color || strings.TrimSpace(s) == "" {
 		return s
 	}
 	return st.Render(s)
@@ -99,6 +99,29 @@ func (p *Printer) Bullet(text string) {
 			mark = "· "
 		}
 		p.Line(strings.Repeat(" ", labelWidth) + p.Dim(mark) + line)
+	}
+}
+
+// A nextStep is a command to go on with, and what it shows.
+type nextStep struct{ args, shows string }
+
+// next writes commands to copy: a command is never broken across lines.
+func (p *Printer) next(steps []nextStep) {
+	width := 0
+	for _, s := range steps {
+		width = max(width, lipgloss.Width(p.Command(s.args)))
+	}
+	p.Line("")
+	label := "NEXT"
+	for _, s := range steps {
+		line := p.Label(pad(label, labelWidth)) + pad(p.Command(s.args), width)
+		label = ""
+		if labelWidth+width+4+lipgloss.Width(s.shows) <= Width {
+			p.Line(line + "    " + p.Dim(s.shows))
+			continue
+		}
+		p.Line(strings.TrimRight(line, " "))
+		p.Line(strings.Repeat(" ", labelWidth+4) + p.Dim(s.shows))
 	}
 }
 

@@ -119,21 +119,19 @@ func syscall(r *report.Report) string {
 
 func (p *Printer) reportNext(r *report.Report) {
 	if r.Task == nil {
-		p.Line("")
-		p.Paragraph("NEXT", p.Command("bt all")+"    every task's stack")
+		p.next([]nextStep{{"bt all", "every task's stack"}})
 		return
 	}
-	p.Line("")
-	label := "NEXT"
+	var steps []nextStep
 	for _, f := range r.Frames {
 		if f.BPF != nil && f.BPF.ID != 0 {
-			p.Paragraph(label, p.Command(fmt.Sprintf("disasm prog:%d", f.BPF.ID))+"    the program's code")
-			label = ""
+			steps = append(steps, nextStep{fmt.Sprintf("disasm prog:%d", f.BPF.ID), "the program's code"})
 			break
 		}
 	}
-	p.Paragraph(label, p.Command(fmt.Sprintf("bt %d", r.Task.PID))+"    the whole stack, with what the panic did")
-	p.Paragraph("", p.Command("log")+"    the kernel's log")
+	p.next(append(steps,
+		nextStep{fmt.Sprintf("bt %d", r.Task.PID), "the whole stack, with what the panic did"},
+		nextStep{"log", "the kernel's log"}))
 }
 
 func (p *Printer) code(code []report.Insn) {

@@ -106,14 +106,13 @@ func (b *builder) unread(what string, err error) {
 	if err == nil {
 		return
 	}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && errors.Join(joined.Unwrap()...).Error() == err.Error() {
 		for _, e := range joined.Unwrap() {
 			b.unread(what, e)
 		}
 		return
 	}
-	line := fmt.Sprintf("%s: %v", what, err)
+	line := strings.ReplaceAll(fmt.Sprintf("%s: %v", what, err), "\n", "; ")
 	if !slices.Contains(b.r.Unread, line) {
 		b.r.Unread = append(b.r.Unread, line)
 	}

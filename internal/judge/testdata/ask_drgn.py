@@ -6,11 +6,12 @@ Frames of inlined functions are left out: a program counter has one frame.
 """
 import json
 import re
+import struct
 import sys
 
 import drgn
 from drgn import Object, TypeKind, cast, container_of, offsetof, reinterpret, sizeof
-from drgn.helpers.linux.cpumask import for_each_online_cpu, for_each_possible_cpu
+from drgn.helpers.linux.cpumask import for_each_present_cpu
 from drgn.helpers.linux.fs import d_path, for_each_file
 from drgn.helpers.linux.list import list_for_each_entry
 from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
@@ -53,9 +54,20 @@ def frames(trace):
     return out
 
 
+def registers(cpu):
+    """A running CPU's stack, from its PRSTATUS note. prog.stack_trace(task)
+    finds it only where the note has the task's pid: QEMU's have the number of
+    the CPU plus one."""
+    with open(sys.argv[1], "rb") as f:
+        head = f.read(1 << 16)
+    at = [m.start() for m in re.finditer(rb"CORE\0", head)][cpu]
+    desc = at + 8
+    assert struct.unpack_from("<III", head, at - 12) == (5, 336, 1)  # NT_PRSTATUS
+    return prog.stack_trace(Object.from_bytes_(prog, "struct pt_regs", head[desc + 112:desc + 112 + 21 * 8]))
+
+
 def sleeping(task):
-    """A task's own stack. prog.stack_trace(task) is not it for the pids that
-    QEMU's PRSTATUS notes carry, CPU number plus one."""
+    """The stack of a task that sleeps and has the pid of such a note."""
     saved = Object(prog, "struct inactive_task_frame *", task.thread.sp)
     regs = Object(prog, "struct pt_regs", {
         "ip": saved.ret_addr.value_(), "sp": saved.value_() + sizeof(saved[0]),
@@ -69,7 +81,7 @@ def sleeping(task):
 def threads():
     """Each task with the CPU it runs on, or None."""
     running = {}
-    for cpu in for_each_online_cpu(prog):
+    for cpu in for_each_present_cpu(prog):
         rq = per_cpu(prog["runqueues"], cpu)
         running[rq.curr.value_()] = cpu
         yield rq.idle, running.get(rq.idle.value_())
@@ -81,11 +93,11 @@ def threads():
 def tasks():
     for t, cpu in threads():
         if cpu is not None:
-            trace, how = prog.stack_trace(cpu + 1), "running"
-        elif t.pid.value_() in range(1, 9):
-            trace, how = sleeping(t), "registers"
+            trace, how = registers(cpu), "the CPU's registers"
+        elif t.pid.value_() == t.thread_info.cpu.value_() + 1:
+            trace, how = sleeping(t), "inactive_task_frame"
         else:
-            trace, how = prog.stack_trace(t), "task"
+            trace, how = prog.stack_trace(t), "task_struct"
         yield {
             "addr": hex(t.value_()), "pid": t.pid.value_(), "tgid": t.tgid.value_(),
             "ppid": t.real_parent.tgid.value_(), "comm": t.comm.string_().decode(),
@@ -169,6 +181,6 @@ prog = open_dump(sys.argv[1], sys.argv[2])
 request = json.load(sys.stdin)
 json.dump({
     "tasks": list(tasks()), "files": list(files()), "modules": list(modules()),
-    "exprs": [evaluate(e) for e in request["exprs"]],
-    "types": [layout(t) for t in request["types"]],
+    "exprs": [evaluate(e) for e in request["exprs"] or []],
+    "types": [layout(t) for t in request["types"] or []],
 }, sys.stdout)

@@ -1,0 +1,130 @@
+package judge
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/ksleuth/ksleuth/cli"
+)
+
+// matrix are the kernels that every check of a dump is made on.
+var matrix = []string{"5.10", "6.1", "6.12", "7.2"}
+
+// ksleuth runs a command on a dump and returns its output. Any exit status but
+// want fails the test.
+func ksleuth(t testing.TB, want cli.Status, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	got := cli.Run(t.Context(), args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+	qt.Assert(t, qt.Equals(cli.Status(got), want), qt.Commentf("ksleuth %s\n%s%s", strings.Join(args, " "), errs.String(), out.String()))
+	return out.String()
+}
+
+// record is one line of -o json.
+type record[T any] struct {
+	V    int    `json:"v"`
+	Type string `json:"type"`
+	Data T      `json:"data"`
+}
+
+// answers runs a command with -o json and returns the data of its lines, all
+// of which must be of the given type.
+func answers[T any](t testing.TB, want cli.Status, typ, dump string, command ...string) []T {
+	t.Helper()
+	text := ksleuth(t, want, append([]string{"-t", dump, "-o", "json"}, command...)...)
+	return decode[T](t, typ, text)
+}
+
+func decode[T any](t testing.TB, typ, text string) []T {
+	t.Helper()
+	var all []T
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	for dec.More() {
+		var r record[T]
+		qt.Assert(t, qt.IsNil(dec.Decode(&r)))
+		qt.Assert(t, qt.Equals(r.V, 1))
+		qt.Assert(t, qt.Equals(r.Type, typ), qt.Commentf("%s", text))
+		all = append(all, r.Data)
+	}
+	return all
+}
+
+// need skips the test where a judge is not installed.
+func need(t testing.TB, program, pkg string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Skipf("%s is not installed (Debian package %s): what it would judge is not checked", program, pkg)
+	}
+	return path
+}
+
+// A task is what bt and ps say of a task.
+type task struct {
+	Addr    string  `json:"addr"`
+	PID     int     `json:"pid"`
+	TGID    int     `json:"tgid"`
+	PPID    int     `json:"ppid"`
+	Comm    string  `json:"comm"`
+	State   string  `json:"state"`
+	CPU     int     `json:"cpu"`
+	Kernel  bool    `json:"kernel_thread"`
+	Running bool    `json:"running"`
+	Frames  []frame `json:"frames"`
+	End     string  `json:"stack_end"`
+}
+
+func (t task) String() string {
+	return fmt.Sprintf("pid %d (%s), task_struct %s", t.PID, t.Comm, t.Addr)
+}
+
+type frame struct {
+	PC       string `json:"pc"`
+	Symbol   string `json:"symbol"`
+	Offset   string `json:"offset"`
+	Kind     string `json:"kind"`
+	Module   string `json:"module"`
+	Reliable bool   `json:"reliable"`
+	BPF      *struct {
+		Name string `json:"name"`
+		Tag  string `json:"tag"`
+		ID   int    `json:"id"`
+		File string `json:"file"`
+		Line int    `json:"line"`
+	} `json:"bpf"`
+}
+
+func symbols(frames []frame) []string {
+	out := []string{}
+	for _, f := range frames {
+		out = append(out, f.Symbol)
+	}
+	return out
+}
+
+// A file is what files says of an open file.
+type file struct {
+	PID     int    `json:"pid"`
+	FD      int    `json:"fd"`
+	Addr    string `json:"addr"`
+	Path    string `json:"path"`
+	Private string `json:"private"`
+	Ops     string `json:"ops"`
+}
+
+// A module is what mods says of a module.
+type module struct {
+	Name  string `json:"name"`
+	Addr  string `json:"addr"`
+	Base  string `json:"base"`
+	Size  uint64 `json:"size"`
+	Refs  int64  `json:"refs"`
+	State string `json:"state"`
+}
