@@ -199,16 +199,19 @@ which gives a sequence to which everything after it applies.`,
 	return c
 }
 
+// printedData is the JSON form of a value.
+type printedData struct {
+	Type  string    `json:"type"`
+	Addr  *mem.Addr `json:"addr,omitempty"` // of an object in memory
+	Value any       `json:"value"`
+}
+
 func (a *app) printValue(v ctype.Value, opts ctype.FormatOptions) error {
 	text, err := ctype.FormatValue(v, opts)
 	if err != nil {
 		return err
 	}
-	d := struct {
-		Type  string    `json:"type"`
-		Addr  *mem.Addr `json:"addr,omitempty"` // of an object in memory
-		Value any       `json:"value"`
-	}{Type: v.Type().String(), Value: v.Plain(opts)}
+	d := printedData{Type: v.Type().String(), Value: v.Plain(opts)}
 	if addr, err := v.Addr(); err == nil && v.IsLvalue() {
 		d.Addr = (*mem.Addr)(&addr)
 	}
@@ -257,6 +260,11 @@ that print takes, such as &init_task or a symbol's name.`,
 	return c
 }
 
+type memoryData struct {
+	Addr  mem.Addr `json:"addr"`
+	Bytes string   `json:"bytes"` // base64
+}
+
 // readMemory prints what can be read up to the first fault, and then the fault.
 func (a *app) readMemory(k *kernel.Kernel, m mem.Reader, addr uint64, n int) error {
 	buf := make([]byte, n)
@@ -268,10 +276,7 @@ func (a *app) readMemory(k *kernel.Kernel, m mem.Reader, addr uint64, n int) err
 		return err
 	}
 	if len(buf) > 0 {
-		d := struct {
-			Addr  mem.Addr `json:"addr"`
-			Bytes string   `json:"bytes"` // base64
-		}{mem.Addr(addr), base64.StdEncoding.EncodeToString(buf)}
+		d := memoryData{mem.Addr(addr), base64.StdEncoding.EncodeToString(buf)}
 		if err := a.emit("memory", d, func(p *render.Printer) { p.HexDump(buf, addr, k.FormatAddr) }); err != nil {
 			return err
 		}

@@ -116,8 +116,11 @@ func (p *Printer) Files(files []kobj.File, object func(kobj.File) string) {
 // Task writes the line above a task's stack.
 func (p *Printer) Task(t kobj.Task) {
 	what := "asleep, state " + t.State
-	if t.Running {
+	switch {
+	case t.Running:
 		what = "running"
+	case t.State == "R":
+		what = "runnable"
 	}
 	p.Line(p.Label(fmt.Sprintf("pid %d  %s", t.PID, Clean(t.Comm))) + p.Dim(fmt.Sprintf("  CPU %d, %s, task_struct %s", t.CPU, what, t.Addr)))
 }

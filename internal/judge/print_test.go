@@ -151,9 +151,14 @@ func TestDrgnPrint(t *testing.T) {
 			t.Errorf("drgn cannot evaluate %s: %s", e.py, want[i].Error)
 			continue
 		}
-		got := answers[struct {
+		status, out, _ := run(t, "-t", dump, "-o", "json", "print", "--", e.c)
+		if status != cli.StatusOK {
+			t.Errorf("print %q: %s", e.c, out)
+			continue
+		}
+		got := decode[struct {
 			Value any `json:"value"`
-		}](t, cli.StatusOK, "value", dump, "print", e.c)
+		}](t, "value", out)
 		qt.Assert(t, qt.Equals(len(got), 1))
 		if err := sameValue(want[i].Value, got[0].Value); err != nil {
 			t.Errorf("print %q: %v", e.c, err)

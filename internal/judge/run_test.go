@@ -20,10 +20,15 @@ var matrix = []string{"5.10", "6.1", "6.12", "7.2"}
 // want fails the test.
 func ksleuth(t testing.TB, want cli.Status, args ...string) string {
 	t.Helper()
-	var out, errs bytes.Buffer
-	got := cli.Run(t.Context(), args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
-	qt.Assert(t, qt.Equals(cli.Status(got), want), qt.Commentf("ksleuth %s\n%s%s", strings.Join(args, " "), errs.String(), out.String()))
-	return out.String()
+	status, out, errs := run(t, args...)
+	qt.Assert(t, qt.Equals(status, want), qt.Commentf("ksleuth %s\n%s%.2000s", strings.Join(args, " "), errs, out))
+	return out
+}
+
+func run(t testing.TB, args ...string) (status cli.Status, out, errs string) {
+	var o, e bytes.Buffer
+	got := cli.Run(t.Context(), args, cli.Streams{In: strings.NewReader(""), Out: &o, Err: &e})
+	return cli.Status(got), o.String(), e.String()
 }
 
 // record is one line of -o json.

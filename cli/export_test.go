@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ksleuth/ksleuth/disasm"
+	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/report"
+)
+
+// JSONTypes returns an empty value of each type that -o json prints, by the
+// name it has there.
+func JSONTypes() map[string]any {
+	return map[string]any{
+		"report":  &report.Report{},
+		"task":    &taskStack{},
+		"file":    &fileData{},
+		"log":     &kobj.LogRecord{},
+		"module":  &moduleData{},
+		"symbol":  &symbolData{},
+		"type":    &typeData{},
+		"value":   &printedData{},
+		"memory":  &memoryData{},
+		"code":    &disasm.Listing{},
+		"capture": &captureData{},
+		"error":   &errorData{},
+	}
+}
+
+// Root returns the command tree.
+func Root() *cobra.Command {
+	return newApp(context.Background(), Streams{Out: io.Discard, Err: io.Discard}).root()
+}
+
+// SplitArgs splits a command line.
+func SplitArgs(s string) ([]string, error) { return splitArgs(s) }
