@@ -312,7 +312,7 @@ VMCOREINFO and the buffer itself, no types. Errors and worse are red.`,
 	}
 	c.Flags().BoolVar(&raw, "raw", false, "print <priority> before each line and nothing else changed")
 	c.Flags().BoolVar(&caller, "caller", false, "print the task (T) or CPU (C) that wrote each line")
-	c.Flags().StringVar(&level, "level", "debug", "leave out what is less urgent: "+strings.Join(kobj.Levels[:], ", "))
+	c.Flags().StringVar(&level, "level", "debug", "leave out what is less urgent than this `LEVEL`:\n"+strings.Join(kobj.Levels[:], ", "))
 	return c
 }
 

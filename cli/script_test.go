@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -36,6 +38,7 @@ func TestMain(m *testing.M) {
 // Commands of these scripts besides testscript's own:
 //
 //	status N ksleuth ARG...   run ksleuth, which must exit with N
+//	nobody N ksleuth ARG...   the same as a user without rights
 //	json TYPE [FIELD...]      the last standard output is lines of -o json, of this
 //	                          type, each as documented and with these fields
 func TestScript(t *testing.T) {
@@ -50,6 +53,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": scriptStatus,
+			"nobody": scriptNobody,
 			"json":   scriptJSON,
 		},
 	})
@@ -64,6 +68,39 @@ func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
 		got = strings.TrimPrefix(err.Error(), "exit status ")
 	}
 	if got != args[0] {
+		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
+}
+
+// scriptNobody runs ksleuth as a user who owns nothing, if the test's user is
+// root and could read everything.
+func scriptNobody(ts *testscript.TestScript, neg bool, args []string) {
+	if os.Getuid() != 0 {
+		scriptStatus(ts, neg, args)
+		return
+	}
+	if neg || len(args) < 2 || args[1] != "ksleuth" {
+		ts.Fatalf("usage: nobody N ksleuth ARG...")
+	}
+	// The test binary lies where this user cannot run it.
+	dir, err := os.MkdirTemp("", "ksleuth")
+	ts.Check(err)
+	defer os.RemoveAll(dir)
+	ts.Check(os.Chmod(dir, 0o755))
+	self, err := os.Executable()
+	ts.Check(err)
+	binary, err := os.ReadFile(self)
+	ts.Check(err)
+	copied := filepath.Join(dir, "ksleuth")
+	ts.Check(os.WriteFile(copied, binary, 0o755))
+	cmd := exec.Command(copied, args[2:]...)
+	cmd.Dir = dir
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		ts.Fatalf("%v", err)
+	}
+	if got := fmt.Sprint(cmd.ProcessState.ExitCode()); got != args[0] {
 		ts.Fatalf("exit status %s, want %s", got, args[0])
 	}
 }

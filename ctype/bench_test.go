@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-
-	"github.com/ksleuth/ksleuth/mem"
 )
 
 // BenchmarkOpen is what a command pays for types: index vmlinux, find
@@ -18,8 +16,12 @@ func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
 		ts, err := New(raw)
 		qt.Assert(b, qt.IsNil(err))
-		_, err = ts.Layout("task_struct", "pid", "comm", "tasks.next", "__state|state", "mm")
+		task, err := ts.Struct("task_struct")
 		qt.Assert(b, qt.IsNil(err))
+		for _, member := range []string{"pid", "comm", "tasks.next", "mm"} {
+			_, err = ts.Member(task, member)
+			qt.Assert(b, qt.IsNil(err))
+		}
 	}
 }
 
@@ -51,22 +53,5 @@ func BenchmarkEnumerator(b *testing.B) {
 	for b.Loop() {
 		_, _, err := ts.Enumerator("PIDTYPE_TGID")
 		qt.Assert(b, qt.IsNil(err))
-	}
-}
-
-func BenchmarkLayoutRead(b *testing.B) {
-	raw, _ := vmlinuxBTF(b)
-	ts, err := New(raw)
-	qt.Assert(b, qt.IsNil(err))
-	l, err := ts.Layout("task_struct", "pid", "comm", "tasks.next", "__state|state", "mm")
-	qt.Assert(b, qt.IsNil(err))
-	m := mem.Snapshot{Base: base, Data: make([]byte, 32<<10)}
-	var buf []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		r, err := l.Read(m, base, &buf)
-		if err != nil || r.Uint(0) != 0 || r.Uint(4) != 0 {
-			b.Fatal(err)
-		}
 	}
 }

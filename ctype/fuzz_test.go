@@ -22,7 +22,7 @@ func exercise(ts *Types, typ *Type) {
 		_, _ = FormatValue(d, o)
 	}
 	for _, m := range typ.Members()[:min(len(typ.Members()), 4)] {
-		_, _ = ts.LayoutOf(typ, m.Name)
+		_, _ = ts.Member(typ, m.Name)
 	}
 }
 

@@ -15,6 +15,14 @@ type Place struct {
 	BitSize   uint8  // of a bitfield; else 0
 }
 
+// Size returns how many bytes from Offset hold the member.
+func (p Place) Size() (int, error) {
+	if p.BitSize != 0 {
+		return (int(p.BitOffset) + int(p.BitSize) + 7) / 8, nil
+	}
+	return p.Type.Size()
+}
+
 // Limits of searches in records that may come from a damaged blob.
 const (
 	maxDepth = 32      // anonymous records inside each other

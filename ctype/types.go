@@ -1,9 +1,8 @@
 // Package ctype knows the C types of a target kernel, from its BTF, and reads
 // values of these types from its memory.
 //
-// [Types] finds types by name, [Value] is a typed place in memory, [Layout]
-// reads a few members of many objects fast, [FormatType] and [FormatValue]
-// print. Nothing here trusts the BTF or the memory: both may come from a
+// [Types] finds types by name, [Value] is a typed place in memory, [FormatType]
+// and [FormatValue] print. Nothing here trusts the BTF or the memory: both may come from a
 // damaged dump.
 package ctype
 

@@ -45,7 +45,7 @@ func (m *image) set(typ string, addr uint64, path string, v uint64) {
 	qt.Assert(m.t, qt.IsNil(err))
 	p, err := m.ts.Member(s, path)
 	qt.Assert(m.t, qt.IsNil(err))
-	n, err := p.bytes()
+	n, err := p.Size()
 	qt.Assert(m.t, qt.IsNil(err))
 	b := m.Data[addr+p.Offset-base:][:n]
 	mask := ^uint64(0)
@@ -252,27 +252,6 @@ func TestPlain(t *testing.T) {
 	cut, err := json.MarshalIndent(m.task(base+0x1000-24, "cut").Plain(FormatOptions{}), "", " ")
 	qt.Assert(t, qt.IsNil(err))
 	golden(t, "plain.golden", string(b)+"\n"+string(cut)+"\n")
-}
-
-func TestLayout(t *testing.T) {
-	m := tasks(t)
-	l, err := m.ts.Layout("task", "pid", "comm", "tasks.next", "__state|state", "bits.c", "recent|", "mm")
-	qt.Assert(t, qt.IsNil(err))
-	var buf []byte
-	r, err := l.Read(m, initTask, &buf)
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.Equals(r.Uint(0), uint64(0)))
-	qt.Check(t, qt.Equals(r.CString(1), "swapper/0"))
-	qt.Check(t, qt.Equals(r.Uint(2), uint64(taskA+40)))
-	qt.Check(t, qt.Equals(r.Int(3), int64(-2)))
-	qt.Check(t, qt.Equals(r.Int(4), int64(-1)))
-	qt.Check(t, qt.IsFalse(r.Has(5)))
-	qt.Check(t, qt.Equals(r.Uint(5), uint64(0)))
-	qt.Check(t, qt.Equals(r.AddrOf(2), uint64(initTask+40)))
-	_, err = l.Read(m, unmapped, &buf)
-	qt.Check(t, qt.ErrorMatches(err, `struct task at 0xffffc90000000000: virtual address .*: not mapped`))
-	_, err = m.ts.Layout("task", "pdi|pide")
-	qt.Check(t, qt.ErrorMatches(err, `struct task has no member "pdi"; did you mean pid\?`))
 }
 
 func TestOffsetof(t *testing.T) {

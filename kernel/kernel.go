@@ -20,7 +20,7 @@ import (
 type Source interface {
 	mem.Reader // physical memory
 	NotedVMCoreInfo() (vmcore.VMCoreInfo, bool)
-	Ranges() ([]vmcore.Range, error)
+	StoredRanges() ([]vmcore.Range, error) // searched where the writer did not note the kernel's place
 	CPUs() []vmcore.CPU
 }
 

@@ -55,7 +55,8 @@ func (k *Kernel) XArray(addr uint64) iter.Seq2[XAEntry, error] {
 			yield(XAEntry{}, err)
 			return
 		}
-		k.xaWalk(head, 0, 64, yield)
+		w := xaWalk{k: k, yield: yield}
+		w.walk(head, 0, 64)
 	}
 }
 
@@ -67,7 +68,17 @@ type XAEntry struct{ Index, Entry uint64 }
 // below 4096 are errors, siblings and the like.
 func isXANode(e uint64) bool { return e&3 == 2 && e > 4096 }
 
-func (k *Kernel) xaWalk(entry, base uint64, above uint64, yield func(XAEntry, error) bool) bool {
+// xaWalk is a walk under way. A sound tree has no node twice, but slots of a
+// damaged one can lead to the same nodes again and again, more often than can
+// be followed.
+type xaWalk struct {
+	k     *Kernel
+	yield func(XAEntry, error) bool
+	seen  map[uint64]bool
+}
+
+func (w *xaWalk) walk(entry, base, above uint64) bool {
+	k, yield := w.k, w.yield
 	if entry == 0 {
 		return true
 	}
@@ -77,6 +88,14 @@ func (k *Kernel) xaWalk(entry, base uint64, above uint64, yield func(XAEntry, er
 		}
 		return yield(XAEntry{base, entry}, nil)
 	}
+	if w.seen[entry] || len(w.seen) == maxList {
+		yield(XAEntry{}, fmt.Errorf("xa_node at %#x: the tree comes here again: damaged", entry&^3))
+		return false
+	}
+	if w.seen == nil {
+		w.seen = make(map[uint64]bool)
+	}
+	w.seen[entry] = true
 	node := k.Object("xa_node", entry&^3)
 	shift := node.Uint("shift")
 	slots := node.At("slots")
@@ -94,7 +113,7 @@ func (k *Kernel) xaWalk(entry, base uint64, above uint64, yield func(XAEntry, er
 		if err != nil {
 			return yield(XAEntry{}, fmt.Errorf("xa_node at %#x, slot %d: %w", entry&^3, i, err))
 		}
-		if !k.xaWalk(e, base+i<<shift, shift, yield) {
+		if !w.walk(e, base+i<<shift, shift) {
 			return false
 		}
 	}

@@ -43,7 +43,7 @@ func locate(ctx context.Context, src Source) (place, error) {
 	}
 	cpu, cpuErr := byCPU(src)
 	var found place
-	ranges, rangesErr := src.Ranges()
+	ranges, rangesErr := src.StoredRanges()
 	_, err := vmcore.FindVMCoreInfo(ctx, src, ranges, func(_ uint64, v vmcore.VMCoreInfo) bool {
 		p, err := byInfo(src, v)
 		if err != nil || cpu.space != nil && !p.agrees(cpu) {

@@ -80,7 +80,7 @@ const (
 	EndOfStack              // nothing called this code: the stack ends here
 	Call                    // the caller's rsp; the return address is in the word below
 	Regs                    // a complete struct pt_regs
-	RegsPartial             // the part of struct pt_regs the CPU pushes (rip, cs, flags, sp, ss), at its place in pt_regs
+	RegsPartial             // the end of a struct pt_regs that the CPU pushes: rip, cs, flags, rsp, ss
 )
 
 var typeNames = [...]string{"undefined", "end of stack", "call", "regs", "partial regs"}
@@ -93,9 +93,9 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-// An Entry says how to leave a frame. With Type Regs and RegsPartial, the SP
-// rule gives the address of struct pt_regs, as if it were complete, and the
-// caller's rsp and rip are in it.
+// An Entry says how to leave a frame. With Type Regs the SP rule gives the
+// address of a struct pt_regs, with RegsPartial that of the five words the CPU
+// pushed; the caller's rsp and rip are in them.
 type Entry struct {
 	SP     Rule
 	BP     Rule // Base None: unchanged, or, with Type Regs, in the pt_regs

@@ -73,23 +73,53 @@ func Of(k *kernel.Kernel, t kobj.Task) Stack {
 
 // At names an address as a frame that is about to execute it.
 func At(k *kernel.Kernel, addr uint64) Frame {
-	return name(k, unwind.Frame{PC: addr, Exact: true, Reliable: true})
+	return (&namer{k: k}).name(unwind.Frame{PC: addr, Exact: true, Reliable: true})
 }
 
 func describe(k *kernel.Kernel, raw unwind.Stack) Stack {
 	s := Stack{Damage: raw.Damage, User: raw.User, End: raw.End}
+	n := &namer{k: k}
 	for _, f := range raw.Frames {
-		s.Frames = append(s.Frames, name(k, f))
+		s.Frames = append(s.Frames, n.name(f))
 	}
 	return s
 }
 
-func name(k *kernel.Kernel, raw unwind.Frame) Frame {
+// A namer names the frames of one stack. It remembers what it found of BPF
+// programs: to find one, all are read.
+type namer struct {
+	k     *kernel.Kernel
+	progs map[uint64]code // by the start of the code
+}
+
+// code is what is known of generated code.
+type code struct {
+	bpf.Owner
+	lines *bpf.Lines // nil if unreadable: a frame without its line is still a frame
+	ok    bool
+}
+
+func (n *namer) program(sym kernel.Symbol) code {
+	c, ok := n.progs[sym.Addr]
+	if ok {
+		return c
+	}
+	if c.Owner, c.ok = bpf.OwnerOf(n.k, sym.Addr); c.ok {
+		c.lines, _ = c.Lines(n.k)
+	}
+	if n.progs == nil {
+		n.progs = make(map[uint64]code)
+	}
+	n.progs[sym.Addr] = c
+	return c
+}
+
+func (n *namer) name(raw unwind.Frame) Frame {
 	f := Frame{
 		PC: mem.Addr(raw.PC), Kind: raw.Kind, SP: mem.Addr(raw.SP),
 		Reliable: raw.Reliable, Recovered: raw.Recovered, Raw: raw,
 	}
-	sym, _, ok := k.Symbolize(raw.Lookup())
+	sym, _, ok := n.k.Symbolize(raw.Lookup())
 	if !ok {
 		return f
 	}
@@ -100,8 +130,8 @@ func name(k *kernel.Kernel, raw unwind.Frame) Frame {
 	if sym.Kind != kernel.KindBPF {
 		return f
 	}
-	owner, ok := bpf.OwnerOf(k, raw.Lookup())
-	if !ok {
+	owner := n.program(sym)
+	if !owner.ok {
 		return f
 	}
 	sub := owner.Prog.Subprogs[owner.Subprog]
@@ -110,8 +140,8 @@ func name(k *kernel.Kernel, raw unwind.Frame) Frame {
 		Name: owner.Prog.Name, Type: owner.Prog.Type, Tag: owner.Prog.Tag, ID: owner.Prog.ID,
 		Subprog: owner.Subprog, Insn: -1,
 	}
-	if lines, err := owner.Lines(k); err == nil { // a frame without its line is still a frame
-		if loc, ok := lines.At(raw.Lookup()); ok {
+	if owner.lines != nil {
+		if loc, ok := owner.lines.At(raw.Lookup()); ok {
 			f.BPF.File, f.BPF.Line, f.BPF.Source, f.BPF.Insn = loc.File, loc.Line, loc.Text, loc.Insn
 		}
 	}

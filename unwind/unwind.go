@@ -104,7 +104,12 @@ type unwinder struct {
 	regs       *vmcore.Regs // registers of this very frame, where known
 	regsAddr   uint64
 	recovered  string
+	decoded    int // bytes of generated code followed so far
 }
+
+// maxDecoded bounds the code followed for one stack: a damaged one can go
+// through the same large program again and again.
+const maxDecoded = 16 << 20
 
 // errEnd ends a stack at its outermost frame.
 var errEnd = errors.New("outermost frame")
@@ -131,7 +136,7 @@ func (u *unwinder) step() error {
 		return errEnd
 	}
 	sym, off, ok := u.k.Symbolize(f.Lookup())
-	if !ok {
+	if !ok || u.exact && !u.executable() {
 		return u.nowhere(f)
 	}
 	f.Kind = sym.Kind
@@ -147,6 +152,13 @@ func (u *unwinder) step() error {
 	u.stack.Frames[at].CFA = cfa
 	u.first = false
 	return err
+}
+
+// executable says whether code can run at pc: data has symbols, too. What the
+// page tables do not say is believed.
+func (u *unwinder) executable() bool {
+	m, err := u.k.Walk(u.pc)
+	return err != nil || m.Exec
 }
 
 // nowhere handles a pc that is no code of the kernel. At the top of a stack it
@@ -186,11 +198,24 @@ func (u *unwinder) call(ret, sp uint64) {
 	u.exact, u.regs, u.regsAddr = false, nil, 0
 }
 
+// outwards checks that a frame begins above its end, or on another stack: else
+// a damaged stack could lead round in a circle.
+func (u *unwinder) outwards(cfa uint64) error {
+	const stackSize = 16 << 10 // and the alignment of stacks: THREAD_SIZE, IRQ_STACK_SIZE
+	if cfa <= u.sp && cfa/stackSize == u.sp/stackSize {
+		return fmt.Errorf("the frame of %s does not lead outwards (0x%x after 0x%x): the stack is damaged here", u.k.FormatAddr(u.pc), cfa, u.sp)
+	}
+	return nil
+}
+
 // stepBPF finds the caller of generated code.
 func (u *unwinder) stepBPF(at int, sym kernel.Symbol, off uint64) (uint64, error) {
 	code, err := mem.Bytes(u.k.Mem(), sym.Addr, int(min(sym.Size, maxFunction)))
 	if err != nil {
 		return 0, fmt.Errorf("reading the code of %s: %w", sym.Name, err)
+	}
+	if u.decoded += len(code); u.decoded > maxDecoded {
+		return 0, fmt.Errorf("more than %d MiB of generated code on one stack: damaged", maxDecoded>>20)
 	}
 	pc := u.pc - sym.Addr
 	if !u.exact {
@@ -202,6 +227,9 @@ func (u *unwinder) stepBPF(at int, sym kernel.Symbol, off uint64) (uint64, error
 		return 0, fmt.Errorf("%s+0x%x: not reached from the function's entry: how far the stack pointer moved is unknown", sym.Name, off)
 	}
 	cfa := d.cfa(u.sp)
+	if err := u.outwards(cfa); err != nil {
+		return cfa, err
+	}
 	bp, cell := u.bp, u.bpCell
 	if d.saved {
 		cell = cfa - 16
@@ -263,12 +291,13 @@ func (u *unwinder) stepORC(at int) (uint64, error) {
 	if err := u.restoreBP(e, cfa); err != nil {
 		return cfa, err
 	}
-	if cfa <= u.sp && e.SP.Base == orc.SP && e.SP.Deref == orc.Direct {
-		return cfa, fmt.Errorf("the frame of %s does not lead outwards (0x%x after 0x%x)", u.k.FormatAddr(u.pc), cfa, u.sp)
+	if err := u.outwards(cfa); err != nil {
+		return cfa, err
 	}
 	if ret, err = u.unhook(ret, cfa-8); err != nil {
 		return cfa, err
 	}
 	u.call(ret, cfa)
+	u.exact = e.Signal
 	return cfa, nil
 }

@@ -246,6 +246,21 @@ func (e *elfCore) ranges() ([]Range, error) {
 	return out, nil
 }
 
+// stored returns the physical memory that has content in the file.
+func (e *elfCore) stored() ([]Range, error) {
+	var out []Range
+	for _, s := range e.phys {
+		end := s.end
+		if e.in.size >= 0 {
+			end = min(end, s.start+uint64(max(e.in.size-s.file, 0)))
+		}
+		if s.file != noFile && end > s.start {
+			out = append(out, Range{s.start, end})
+		}
+	}
+	return out, nil
+}
+
 // noteRegions returns the PT_NOTE segments.
 func (e *elfCore) noteRegions() []noteRegion {
 	out := make([]noteRegion, len(e.notes))

@@ -324,6 +324,23 @@ func (k *kdump) ranges() ([]Range, error) {
 	return out, err
 }
 
+// stored returns the physical memory that has descriptors. Small gaps are taken
+// in: there may be a gap for every other page.
+func (k *kdump) stored() ([]Range, error) {
+	const gap = 256 << pageShift
+	var out []Range
+	err := k.files[0].dumped.runs(func(start, end uint64) bool {
+		r := Range{start << pageShift, end << pageShift}
+		if n := len(out); n > 0 && r.Start-out[n-1].End <= gap {
+			out[n-1].End = r.End
+		} else {
+			out = append(out, r)
+		}
+		return len(out) < maxRanges
+	})
+	return out, err
+}
+
 // noteRegions returns the raw notes and the VMCOREINFO text.
 func (k *kdump) noteRegions() []noteRegion {
 	f := k.files[0]

@@ -113,7 +113,7 @@ func (c *Core) VMCoreInfo() (VMCoreInfo, error) {
 			c.info = v
 			return
 		}
-		ranges, err := c.Ranges()
+		ranges, err := c.StoredRanges()
 		if c.info, c.infoErr = FindVMCoreInfo(context.Background(), c, ranges, nil); c.infoErr != nil && err != nil {
 			c.infoErr = fmt.Errorf("%w; %w", c.infoErr, err)
 		}

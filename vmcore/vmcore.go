@@ -40,7 +40,8 @@ type Options struct {
 type source interface {
 	page(dst []byte, pfn uint64) error // fills a whole page; the error is a *mem.Fault
 	noteRegions() []noteRegion
-	ranges() ([]Range, error)
+	ranges() ([]Range, error) // what exists
+	stored() ([]Range, error) // what may be in the files, for a search
 	warnings() []error
 }
 
@@ -255,6 +256,11 @@ func (c *Core) Segments() []Segment {
 // Ranges returns the physical memory the machine had, in order, whether or not
 // the dump holds all of it. With an error it is what could be told.
 func (c *Core) Ranges() ([]Range, error) { return c.src.ranges() }
+
+// StoredRanges returns the physical memory that a search should look at: what
+// the files hold, and perhaps a little around it. A damaged header can claim
+// any amount of memory to exist; this is bounded by the size of the files.
+func (c *Core) StoredRanges() ([]Range, error) { return c.src.stored() }
 
 // Live reports whether the files are a running kernel's memory, so that two
 // reads can differ.
