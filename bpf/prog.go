@@ -58,21 +58,23 @@ func Programs(k *kernel.Kernel) ([]*Program, error) {
 		return nil, err
 	}
 	var out []*Program
-	var errs []error
+	var errs kernel.Errors
 	for e, err := range k.XArray(idr) { // struct idr begins with its xarray
 		if err != nil {
-			errs = append(errs, fmt.Errorf("BPF programs: %w", err))
+			errs.Add(fmt.Errorf("BPF programs: %w", err))
 			break
 		}
 		p, err := ProgramAt(k, e.Entry)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("BPF program id %d: %w", e.Index, err))
+			if errs.Add(fmt.Errorf("BPF program id %d: %w", e.Index, err)); errs.TooMany() {
+				break
+			}
 			continue
 		}
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b *Program) int { return cmp.Compare(a.ID, b.ID) })
-	return out, errors.Join(errs...)
+	return out, errs.Err()
 }
 
 // ProgramAt reads the struct bpf_prog at addr.

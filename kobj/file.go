@@ -48,11 +48,11 @@ func Files(k *kernel.Kernel, t Task) ([]File, error) {
 		return nil, fmt.Errorf("files of pid %d: fdtable at 0x%x has %d entries: damaged", t.PID, fdt.Addr, n)
 	}
 	var out []File
-	var errs []error
-	for word := uint64(0); word < n; word += 64 {
+	var errs kernel.Errors
+	for word := uint64(0); word < n && !errs.TooMany(); word += 64 {
 		bits, err := mem.U64(k.Mem(), open+word/8)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("open_fds: %w", err))
+			errs.Add(fmt.Errorf("open_fds: %w", err))
 			break
 		}
 		for i := range uint64(64) {
@@ -62,17 +62,17 @@ func Files(k *kernel.Kernel, t Task) ([]File, error) {
 			fd := word + i
 			addr, err := mem.U64(k.Mem(), fds+8*fd)
 			if err != nil || addr == 0 { // reserved by an open(2) under way
-				errs = append(errs, err)
+				errs.Add(err)
 				continue
 			}
 			f, err := file(k, task, int(fd), addr)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("fd %d: %w", fd, err))
+				errs.Add(fmt.Errorf("fd %d: %w", fd, err))
 			}
 			out = append(out, f)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errs.Err(); err != nil {
 		return out, fmt.Errorf("files of pid %d: %w", t.PID, err)
 	}
 	return out, nil

@@ -89,56 +89,80 @@ func TaskAt(k *kernel.Kernel, addr uint64) (Task, error) {
 // each followed by its other threads, and before them the idle tasks of the
 // online CPUs if idle is set. Together with an error comes what was read.
 func Tasks(k *kernel.Kernel, idle bool) ([]Task, error) {
-	var out []Task
-	var errs []error
-	add := func(addr uint64) {
-		t, err := TaskAt(k, addr)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("task at 0x%x: %w", addr, err))
-			return
-		}
-		out = append(out, t)
-	}
+	w := taskWalk{k: k, seen: make(map[uint64]bool)}
 	if idle {
 		addrs, err := idleTasks(k)
-		errs = append(errs, err)
+		w.errs.Add(err)
 		for _, a := range addrs {
-			add(a)
+			w.add(a)
 		}
 	}
 	initTask, err := k.Addr("init_task")
 	if err != nil {
-		return out, errors.Join(append(errs, err)...)
+		w.errs.Add(err)
+		return w.out, w.errs.Err()
 	}
 	tasks, err1 := k.Offset("task_struct", "tasks")
 	node, err2 := k.Offset("task_struct", "thread_node")
 	if err := errors.Join(err1, err2); err != nil {
-		return out, errors.Join(append(errs, err)...)
+		w.errs.Add(err)
+		return w.out, w.errs.Err()
 	}
 	for at, err := range k.List(initTask + tasks) {
 		if err != nil {
-			errs = append(errs, fmt.Errorf("list of tasks: %w", err))
+			w.errs.Add(fmt.Errorf("list of tasks: %w", err))
 			break
 		}
-		leader := at - tasks
-		add(leader)
-		head := k.Object("task_struct", leader).Deref("signal")
-		threads := head.At("thread_head")
-		if err := head.Err(); err != nil {
-			errs = append(errs, err)
-			continue
+		if !w.add(at - tasks) {
+			break
 		}
-		for at, err := range k.List(threads) {
-			if err != nil {
-				errs = append(errs, fmt.Errorf("threads of task at 0x%x: %w", leader, err))
-				break
-			}
-			if at-node != leader {
-				add(at - node)
-			}
+		w.threads(at-tasks, node)
+	}
+	return w.out, w.errs.Err()
+}
+
+// taskWalk collects tasks. Damaged lists can lead to each other: no task is
+// taken twice.
+type taskWalk struct {
+	k    *kernel.Kernel
+	out  []Task
+	seen map[uint64]bool
+	errs kernel.Errors
+}
+
+// add reads a task and says whether to go on with its list.
+func (w *taskWalk) add(addr uint64) bool {
+	if w.seen[addr] {
+		w.errs.Add(fmt.Errorf("task at 0x%x is on the lists twice: damaged", addr))
+		return false
+	}
+	w.seen[addr] = true
+	t, err := TaskAt(w.k, addr)
+	if err != nil {
+		w.errs.Add(fmt.Errorf("task at 0x%x: %w", addr, err))
+		return !w.errs.TooMany()
+	}
+	w.out = append(w.out, t)
+	return true
+}
+
+// threads adds the other threads of a process; node is the offset of the link.
+func (w *taskWalk) threads(leader, node uint64) {
+	signal := w.k.Object("task_struct", leader).Deref("signal")
+	head := signal.At("thread_head")
+	if err := signal.Err(); err != nil {
+		w.errs.Add(fmt.Errorf("threads of task at 0x%x: %w", leader, err))
+		return
+	}
+	for at, err := range w.k.List(head) {
+		if err != nil {
+			w.errs.Add(fmt.Errorf("threads of task at 0x%x: %w", leader, err))
+			return
+		}
+		if at-node != leader && !w.add(at-node) {
+			return
 		}
 	}
-	return out, errors.Join(errs...)
 }
 
 // idleTasks returns the idle task of each CPU: rq.idle.

@@ -89,6 +89,9 @@ func what(r *report.Report) string {
 		if r.Task != nil {
 			return "The kernel panicked; the stack of the CPU that did could not be read."
 		}
+		if r.Headline != "" {
+			return fmt.Sprintf("This kernel had not panicked when the dump was taken, but its log holds: %s", r.Headline)
+		}
 		return "This kernel had not panicked when the dump was taken."
 	}
 	top := r.Frames[0]

@@ -1,0 +1,60 @@
+# make demo    an example crash, explained (needs only Go)
+# make build   bin/ksleuth, one static binary (needs only Go)
+# make test    everything: tools, kernels, lint, tests (Debian; as root it installs what is missing)
+# make lint    vet, gofmt, staticcheck
+# make bench   speed beside crash and drgn
+# make generate   generated code and the guests' BPF objects anew
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+export CGO_ENABLED := 0
+
+# Fetched kernels and generated dumps; package vm and scripts/kernels agree.
+cache := $(or $(KSLEUTH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ksleuth)
+# The kernel whose debug info the judges get.
+judged := 6.1
+
+example := -t testdata/example.kdump
+TESTFLAGS ?=
+
+.PHONY: build demo test tools kernels dumps lint bench generate
+
+build:
+	go build -trimpath -o bin/ksleuth ./cmd/ksleuth
+
+demo: build
+	@echo '== What crashed, and why? (Exit status 1 says that the kernel is at fault.)'
+	bin/ksleuth $(example) report || test $$? = 1
+	@echo
+	@echo '== The BPF program that crashed, as the kernel ran it, beside its source.'
+	bin/ksleuth $(example) disasm prog:9/call_kfunc
+	@echo
+	@echo '== Any kernel object, typed, without debug info: the commands of all tasks.'
+	bin/ksleuth $(example) print 'list_for_each(&init_task.tasks, struct task_struct, tasks)->comm' | head -6
+
+test: tools kernels lint dumps
+	KSLEUTH_REQUIRE_VM=1 KSLEUTH_DUMPS=$(cache)/dumps/all KSLEUTH_VMLINUX=$(cache)/kernels/$(judged)/vmlinux \
+		go test -timeout 20m $(TESTFLAGS) ./...
+
+tools:
+	scripts/tools
+
+kernels: tools
+	scripts/kernels
+	scripts/kernels --dbg $(judged)
+
+# The dumps of all scenes, in one directory.
+dumps: kernels
+	mkdir -p $(cache)/dumps/all
+	go run ./internal/cmd/mkdumps | while read -r name dir; do ln -sf "$$dir"/* $(cache)/dumps/all/; done
+
+lint:
+	go vet ./...
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt would change: $$files" >&2; exit 1; }
+	go tool staticcheck ./...
+
+bench: tools kernels dumps
+	go run ./internal/cmd/bench
+
+generate:
+	go generate ./...
