@@ -192,6 +192,21 @@ func enumName(k *kernel.Kernel, enum, prefix string, v uint64) string {
 	return fmt.Sprintf("type %d", v)
 }
 
+// CommandName returns the name of a command of bpf(2), such as
+// BPF_PROG_TEST_RUN, or its number.
+func CommandName(k *kernel.Kernel, cmd uint64) string {
+	if types, err := k.Types(); err == nil {
+		if t, err := types.Lookup("enum bpf_cmd"); err == nil {
+			for _, e := range t.Enumerators() {
+				if e.Value == cmd {
+					return e.Name
+				}
+			}
+		}
+	}
+	return fmt.Sprint(cmd)
+}
+
 func mapIDs(k *kernel.Kernel, aux *kernel.Object) ([]int, error) {
 	n, maps := aux.Uint("used_map_cnt"), aux.Ptr("used_maps")
 	if err := aux.Err(); err != nil {

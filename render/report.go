@@ -22,7 +22,7 @@ func (p *Printer) Report(r *report.Report) {
 		p.Frames(r.Frames, r.StackEnd)
 	}
 	p.reportNext(r)
-	p.code(r.Code)
+	p.code(r)
 	p.registers(r.Registers)
 	p.reportSystem(r)
 	p.reportLog(r.Log)
@@ -76,8 +76,8 @@ func (p *Printer) reportAnswer(r *report.Report) {
 	}
 	if t := r.Task; t != nil {
 		who := fmt.Sprintf("%s, pid %d, CPU %d", t.Comm, t.PID, t.CPU)
-		if call := syscall(r); call != "" {
-			who += ", in " + call + "()"
+		if t.Syscall != "" {
+			who += ", in " + t.Syscall
 		}
 		p.Paragraph("WHO", who)
 	}
@@ -110,16 +110,6 @@ func what(r *report.Report) string {
 	return fmt.Sprintf("%s: %s", subject, r.Fault.Text)
 }
 
-// syscall returns the name of the system call the stack came through.
-func syscall(r *report.Report) string {
-	for _, f := range r.Frames {
-		if name, ok := strings.CutPrefix(f.Symbol, "__x64_sys_"); ok {
-			return name
-		}
-	}
-	return ""
-}
-
 func (p *Printer) reportNext(r *report.Report) {
 	if r.Task == nil {
 		p.next([]nextStep{{"bt all", "every task's stack"}})
@@ -137,12 +127,15 @@ func (p *Printer) reportNext(r *report.Report) {
 		nextStep{"log", "the kernel's log"}))
 }
 
-func (p *Printer) code(code []report.Insn) {
-	if len(code) == 0 {
+func (p *Printer) code(r *report.Report) {
+	if len(r.Code) == 0 {
 		return
 	}
 	p.Heading("CODE")
-	for _, in := range code {
+	if f := r.Frames[0]; f.BPF != nil && f.BPF.Insn >= 0 {
+		p.Line(p.Name(Clean(fmt.Sprintf("; %s, from BPF instruction %d: %s", f.BPF.Location(), f.BPF.Insn, f.BPF.Source))))
+	}
+	for _, in := range r.Code {
 		mark := "   "
 		if in.Here {
 			mark = p.Bad("=> ")

@@ -33,6 +33,9 @@ func (b *builder) cause(c crash) {
 				Text:     fmt.Sprintf("%s called panic(): %s", b.where(), b.r.Panic),
 				Evidence: []finding.Evidence{},
 			}
+			if b.r.Headline != "" {
+				b.r.Cause.Evidence = append(b.r.Cause.Evidence, finding.Evidence{Text: "the kernel's log: " + b.r.Headline})
+			}
 		}
 		return
 	}
@@ -42,10 +45,16 @@ func (b *builder) cause(c crash) {
 	}
 	for _, in := range b.r.Code {
 		if in.Here {
+			if f.Access == "execute" && in.Note == "" {
+				in.Note = "the call that led there"
+			}
 			cause.Evidence = append(cause.Evidence, finding.Evidence{
 				Text: in.Note, Addr: in.Addr, Bytes: in.Bytes, Insn: in.Text,
 			})
 		}
+	}
+	if c.lockup != "" && b.r.Headline != "" {
+		cause.Evidence = append(cause.Evidence, finding.Evidence{Text: "the kernel's log: " + b.r.Headline})
 	}
 	if f.Register != "" {
 		b.r.Missing = fmt.Sprintf("where %s got its value is not shown here: the code before has to be executed again", f.Register)

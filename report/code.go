@@ -15,10 +15,22 @@ const (
 	maxCode = 1 << 16 // bytes of a function decoded to find where instructions begin
 )
 
-// code disassembles around the code at fault.
+// code disassembles around the code at fault; of a function that called
+// panic(), around the call, and where RIP is no code, around what led there.
 func (b *builder) code(c crash) {
-	top := b.r.Frames[0]
-	insns, err := b.around(top.Raw.PC)
+	top := b.r.Frames[0].Raw
+	regs := c.regs
+	if m, err := b.k.Walk(top.PC); top.Exact && (err != nil || !m.Exec) {
+		if len(b.r.Frames) < 2 {
+			return
+		}
+		top, regs = b.r.Frames[1].Raw, nil
+	}
+	pc := top.PC
+	if !top.Exact {
+		pc = b.callBefore(pc)
+	}
+	insns, err := b.around(pc)
 	if err != nil {
 		b.unread("code at RIP", err)
 		return
@@ -27,13 +39,40 @@ func (b *builder) code(c crash) {
 		in := &insns[i]
 		line := Insn{
 			Addr: mem.Addr(in.Addr), Bytes: fmt.Sprintf("% x", in.Bytes()),
-			Text: string(in.AppendGNU(nil, b.symbol)), Here: in.Addr == top.Raw.PC,
+			Text: string(in.AppendGNU(nil, b.symbol)), Here: in.Addr == pc,
 		}
-		if line.Here && c.regs != nil {
-			line.Note = operands(in, c.regs)
+		if line.Here && regs != nil {
+			line.Note = operands(in, regs)
 		}
 		b.r.Code = append(b.r.Code, line)
 	}
+}
+
+// callBefore returns the address of the instruction that ends at a return
+// address, or the return address where there is none.
+func (b *builder) callBefore(ret uint64) uint64 {
+	sym, off, ok := b.k.Symbolize(ret - 1) // the call may be the last of its function
+	if !ok {
+		return ret
+	}
+	at := sym.Addr
+	if off >= maxCode {
+		at = ret - maxCode
+	}
+	code, err := mem.Bytes(b.k.Mem(), at, int(ret-at))
+	if err != nil {
+		return ret
+	}
+	var in x86.Inst
+	for len(code) > 0 {
+		_ = in.Decode(code, at) // what cannot be decoded has a length of 1
+		n := max(in.Len, 1)
+		if at+uint64(n) == ret {
+			return at
+		}
+		code, at = code[min(n, len(code)):], at+uint64(n)
+	}
+	return ret
 }
 
 // around decodes the instructions around pc, from the start of its function.
@@ -51,7 +90,11 @@ func (b *builder) around(pc uint64) ([]x86.Inst, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x86.Around(code, start, pc, before, after)
+	insns, err := x86.Around(code, start, pc, before, after)
+	for n := len(insns) - 1; n >= 0 && insns[n].Addr > pc && insns[n].Op == x86.BAD; n-- {
+		insns = insns[:n] // cut off by the end of the code
+	}
+	return insns, err
 }
 
 func (b *builder) symbol(addr uint64) (string, uint64, bool) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
@@ -20,6 +21,7 @@ type crash struct {
 	first  int          // index in stack.Frames of the code at fault
 	regs   *vmcore.Regs // at the fault; nil where panic was simply called
 	vector string       // entry point of the exception or interrupt; "" if none
+	lockup string       // "soft lockup" or "hard lockup" if the watchdog found the code to loop
 }
 
 // findCrash finds the CPU that panicked and the code that made it.
@@ -77,7 +79,8 @@ func (c *crash) locate() {
 			continue
 		}
 		entry := frames[i-1].Symbol
-		if oops && strings.Contains(entry, "exc_") || isLockup(frames[:i]) {
+		c.lockup = lockup(frames[:i])
+		if oops && strings.Contains(entry, "exc_") || c.lockup != "" {
 			c.first, c.regs, c.vector = i, f.Raw.Regs, entry
 			return
 		}
@@ -102,10 +105,22 @@ func isPanic(name string) bool {
 	return slices.Contains([]string{"panic", "vpanic", "nmi_panic", "panic_try_start"}, base(name))
 }
 
-func isLockup(frames []stack.Frame) bool {
-	return slices.ContainsFunc(frames, func(f stack.Frame) bool {
-		return base(f.Symbol) == "watchdog_timer_fn" || strings.HasPrefix(f.Symbol, "watchdog_overflow_callback") || base(f.Symbol) == "watchdog_hardlockup_check"
-	})
+// watchdogs are the functions that find code to loop (kernel/watchdog.c,
+// kernel/watchdog_perf.c, before 81972551df9d (6.5) watchdog_hld.c).
+var watchdogs = map[string]string{
+	"watchdog_timer_fn":          "soft lockup",
+	"watchdog_overflow_callback": "hard lockup",
+	"watchdog_hardlockup_check":  "hard lockup",
+}
+
+// lockup says which watchdog is on a stack, or "".
+func lockup(frames []stack.Frame) string {
+	for _, f := range frames {
+		if kind := watchdogs[base(f.Symbol)]; kind != "" {
+			return kind
+		}
+	}
+	return ""
 }
 
 // base removes what the compiler appends to the names of clones: .cold,
@@ -124,6 +139,7 @@ func (b *builder) describe(c crash) {
 		return
 	}
 	b.r.Frames = c.stack.Frames[c.first:]
+	b.r.Task.Syscall = b.syscall(c.stack)
 	top := b.r.Frames[0]
 	b.r.RIP = &Place{Addr: top.PC, Symbol: top.Symbol, Offset: top.Offset}
 	if c.regs != nil {
@@ -133,6 +149,23 @@ func (b *builder) describe(c crash) {
 	b.fault(c)
 	b.cause(c)
 	b.r.Fingerprint = fingerprint(b.r)
+}
+
+// syscall names the system call that the stack came through, and of bpf(2) the
+// command: its first argument.
+func (b *builder) syscall(s stack.Stack) string {
+	for _, f := range s.Frames {
+		name, ok := strings.CutPrefix(f.Symbol, "__x64_sys_")
+		if !ok || f.Kind != kernel.KindKernel {
+			continue
+		}
+		arg := ""
+		if name == "bpf" && s.User != nil {
+			arg = bpf.CommandName(b.k, s.User.RDI)
+		}
+		return name + "(" + arg + ")"
+	}
+	return ""
 }
 
 // registers lists the general registers with what they point at.

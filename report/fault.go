@@ -54,8 +54,15 @@ func (b *builder) fault(c crash) {
 	if f.Kind == "" {
 		f.Kind = strings.TrimPrefix(c.vector, "asm_")
 	}
+	if c.lockup != "" {
+		f.Kind = c.lockup
+	}
 	b.r.Fault = f
 	switch f.Kind {
+	case "soft lockup", "hard lockup":
+		f.Why = "it kept CPU " + fmt.Sprint(c.task.CPU) + " to itself for too long; this is where the watchdog found it"
+	case "double fault":
+		b.doubleFault(f, c)
 	case "page fault":
 		b.pageFault(f, c)
 	case "general protection fault", "stack segment fault":
@@ -200,6 +207,20 @@ func (b *builder) protectionFault(f *Fault, c crash) {
 		if p := poison(v); p != "" {
 			f.Why += ", " + p
 		}
+	}
+}
+
+// doubleFault tells a stack that is used up or lost, by far the most frequent
+// reason: the CPU could not push the frame of the first fault.
+func (b *builder) doubleFault(f *Fault, c crash) {
+	sp := c.regs.RSP
+	if m, err := b.k.Walk(sp - 8); err == nil && m.Writable {
+		return
+	}
+	f.Register = "rsp"
+	f.Why = fmt.Sprintf("the stack pointer is %#x, where no stack is", sp)
+	if m, err := b.k.Walk((sp + stackSize - 1) &^ (stackSize - 1)); err == nil && m.Writable {
+		f.Why = fmt.Sprintf("the stack overflowed: its pointer is %#x, below the stack's end", sp)
 	}
 }
 

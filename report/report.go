@@ -51,9 +51,10 @@ type System struct {
 
 // Task is the task that crashed.
 type Task struct {
-	PID  int    `json:"pid"`
-	Comm string `json:"comm"`
-	CPU  int    `json:"cpu"`
+	PID     int    `json:"pid"`
+	Comm    string `json:"comm"`
+	CPU     int    `json:"cpu"`
+	Syscall string `json:"syscall,omitempty"` // the call it was in: bpf(BPF_PROG_TEST_RUN)
 }
 
 // A Place is an address with its name.
@@ -171,6 +172,10 @@ func (b *builder) readLog() {
 			b.r.Log = log[:i+1]
 			break
 		}
+		if strings.HasPrefix(rec.Text, panicLine) {
+			b.r.Log = log[:i+1]
+			break
+		}
 	}
 	b.r.Log = b.r.Log[max(0, len(b.r.Log)-logTail):]
 }
@@ -184,5 +189,8 @@ var headlines = []string{
 }
 
 func isHeadline(text string) bool {
+	if strings.HasPrefix(text, "INFO: task ") && strings.Contains(text, " blocked for more than ") {
+		return true
+	}
 	return slices.ContainsFunc(headlines, func(h string) bool { return strings.HasPrefix(text, h) })
 }
