@@ -17,7 +17,7 @@ judged := 6.1
 example := -t testdata/example.kdump
 TESTFLAGS ?=
 
-.PHONY: build demo test tools kernels dumps lint bench generate
+.PHONY: build demo test matrix tools kernels dumps lint bench generate
 
 build:
 	go build -trimpath -o bin/ksleuth ./cmd/ksleuth
@@ -29,12 +29,21 @@ demo: build
 	@echo '== The BPF program that crashed, as the kernel ran it, beside its source.'
 	bin/ksleuth $(example) disasm prog:9/call_kfunc
 	@echo
-	@echo '== Any kernel object, typed, without debug info: the commands of all tasks.'
-	bin/ksleuth $(example) print 'list_for_each(&init_task.tasks, struct task_struct, tasks)->comm' | head -6
+	@echo '== What the process had open, BPF programs, maps and links named.'
+	bin/ksleuth $(example) files 89
+	@echo
+	@echo '== Any kernel object, typed, without debug info: the task that CPU 1 ran.'
+	bin/ksleuth $(example) print 'per_cpu(runqueues, 1).curr->comm'
 
 test: tools kernels lint dumps
 	KSLEUTH_REQUIRE_VM=1 KSLEUTH_DUMPS=$(cache)/dumps/all KSLEUTH_VMLINUX=$(cache)/kernels/$(judged)/vmlinux \
 		go test -timeout 20m $(TESTFLAGS) ./...
+	$(MAKE) matrix
+
+# What tests of these packages read of the running kernel, on every kernel.
+matrix: kernels
+	go build -o bin/vmexec ./internal/cmd/vmexec
+	for k in 5.10 6.1 6.12 7.2; do go test -exec "$(CURDIR)/bin/vmexec -kernel $$k" $(TESTFLAGS) -run TestRunningKernel ./ctype; done
 
 tools:
 	scripts/tools
