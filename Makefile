@@ -54,6 +54,7 @@ kernels: tools
 
 # The dumps of all scenes, in one directory.
 dumps: kernels
+	rm -rf $(cache)/dumps/all
 	mkdir -p $(cache)/dumps/all
 	go run ./internal/cmd/mkdumps | while read -r name dir; do ln -sf "$$dir"/* $(cache)/dumps/all/; done
 

@@ -47,7 +47,7 @@ file is readable by its owner alone.`,
 			return a.capture(c.Context(), args[0], commands)
 		},
 	}
-	c.Flags().StringArrayVar(&commands, "for", nil, "a command whose answer the dump must hold; repeatable (default report)")
+	c.Flags().StringArrayVar(&commands, "for", nil, "a `COMMAND` whose answer the dump must hold; repeatable (default report)")
 	return c
 }
 

@@ -113,6 +113,9 @@ func (a *app) close() error {
 
 // open returns the kernel the command is about.
 func (a *app) open() (*kernel.Kernel, error) {
+	if err := a.ctx.Err(); err != nil {
+		return nil, err
+	}
 	if a.kernel != nil {
 		return a.kernel, nil
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/ksleuth/ksleuth/stack"
 )
 
-// commands returns every command, in the order in which help lists them.
+// commands returns every command. Help lists them by group and name.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.reportCommand(),

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
 	"github.com/ksleuth/ksleuth/cli"
@@ -32,9 +33,18 @@ func TestConsole(t *testing.T) {
 			qt.Assert(t, qt.IsNil(os.WriteFile(name, []byte(got), 0o644)))
 			continue
 		}
-		qt.Check(t, qt.Equals(got, string(b)), qt.Commentf("%s is stale; go test ./cli -run Console -update writes it", name))
+		fresh(t, name, string(b), got)
 	}
 	qt.Assert(t, qt.IsTrue(commands > 0))
+}
+
+// fresh fails the test, with the lines that differ, if a document is not what
+// it should be.
+func fresh(t *testing.T, name, got, want string) {
+	t.Helper()
+	if diff := cmp.Diff(strings.Split(got, "\n"), strings.Split(want, "\n")); diff != "" {
+		t.Errorf("%s is stale; go test ./cli -run 'Console|Doc' -update writes it:\n%s", name, diff)
+	}
 }
 
 // runConsole returns the document with the true output of its commands, and
@@ -98,7 +108,7 @@ func TestCommandsDoc(t *testing.T) {
 	}
 	b, err := os.ReadFile(name)
 	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.Equals(string(b), doc.String()), qt.Commentf("%s is stale; go test ./cli -run CommandsDoc -update writes it", name))
+	fresh(t, name, string(b), doc.String())
 }
 
 func documentCommand(t *testing.T, doc *strings.Builder, c *cobra.Command) {

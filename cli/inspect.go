@@ -207,6 +207,9 @@ type printedData struct {
 }
 
 func (a *app) printValue(v ctype.Value, opts ctype.FormatOptions) error {
+	if v.IsLvalue() && v.Type().Strip().Kind() == ctype.Void {
+		return usage(fmt.Errorf("the variable has no type in this kernel's BTF: give it one, as in *(int *)&NAME"))
+	}
 	text, err := ctype.FormatValue(v, opts)
 	if err != nil {
 		return err

@@ -119,9 +119,6 @@ func TestJSONDoc(t *testing.T) {
 				f.kind += ", optional"
 			}
 			m := meaning[name+" "+f.path]
-			if m == "" {
-				m = inherited(meaning, f.path)
-			}
 			if m == "" && !*update {
 				t.Errorf("%s does not say what %s of %s means", jsonDoc, f.path, name)
 			}
@@ -138,17 +135,6 @@ func TestJSONDoc(t *testing.T) {
 	for name := range tables {
 		qt.Check(t, qt.IsTrue(slices.Contains(typeNames(), name)), qt.Commentf("%s has a table of %q, which is no type", jsonDoc, name))
 	}
-}
-
-// inherited finds the meaning of a field in the table of another type that has
-// an object of the same kind.
-func inherited(meaning map[string]string, path string) string {
-	for _, name := range typeNames() {
-		if m := meaning[name+" "+path]; m != "" {
-			return m
-		}
-	}
-	return ""
 }
 
 func typeNames() []string {

@@ -181,6 +181,19 @@ func missing(tree any, path []string) bool {
 	return missing(next, path[1:])
 }
 
+// TestInterrupted: Ctrl-C ends a command, with the shells' status for it.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, args := range [][]string{{"report"}, {"bt", "all"}, {"ps"}, {"log"}, {"capture", filepath.Join(t.TempDir(), "x")}} {
+		var out, errs bytes.Buffer
+		status := cli.Run(ctx, append([]string{"-t", example}, args...), cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+		qt.Check(t, qt.Equals(status, 130), qt.Commentf("%s", args))
+		qt.Check(t, qt.Equals(errs.String(), "ksleuth: interrupted\n"), qt.Commentf("%s", args))
+		qt.Check(t, qt.Equals(out.String(), ""), qt.Commentf("%s", args))
+	}
+}
+
 func TestCheckLine(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{`{"v":1,"type":"memory","data":{"addr":"0x1","bytes":"AA=="}}`, ""},

@@ -14,7 +14,9 @@ type Addr uint64
 func (a Addr) String() string { return fmt.Sprintf("0x%x", uint64(a)) }
 
 // MarshalText implements [encoding.TextMarshaler].
-func (a Addr) MarshalText() ([]byte, error) { return strconv.AppendUint([]byte("0x"), uint64(a), 16), nil }
+func (a Addr) MarshalText() ([]byte, error) {
+	return strconv.AppendUint([]byte("0x"), uint64(a), 16), nil
+}
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (a *Addr) UnmarshalText(b []byte) error {

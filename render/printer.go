@@ -138,6 +138,7 @@ func pad(s string, n int) string {
 
 // Wrap breaks text into lines of at most width columns, at blanks. Runs of
 // blanks inside a line stay; a word longer than a line has a line of its own.
+// A non-breaking space holds words together and comes out as a blank.
 func Wrap(text string, width int) []string {
 	var lines []string
 	line := ""
@@ -146,13 +147,17 @@ func Wrap(text string, width int) []string {
 		case line == "":
 			line = word
 		case lipgloss.Width(line)+1+lipgloss.Width(word) > width:
-			lines = append(lines, strings.TrimRight(line, " "))
+			lines = append(lines, unglue(line))
 			line = word
 		default:
 			line += " " + word
 		}
 	}
-	return append(lines, strings.TrimRight(line, " "))
+	return append(lines, unglue(line))
+}
+
+func unglue(line string) string {
+	return strings.ReplaceAll(strings.TrimRight(line, " "), "\u00a0", " ")
 }
 
 // Clean makes a string of the target's memory safe to print: control

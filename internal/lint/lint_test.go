@@ -43,7 +43,8 @@ var apart = map[string][]string{
 	"vm":                       {"mem", "internal/guest/guestinit", "internal/guest/wire", "vm/internal/cpio", "vm/internal/gdbremote", "vm/internal/qmp"},
 	"internal/guest":           {"internal/guest/casee", "internal/guest/guestinit", "internal/guest/objects"},
 	"internal/guest/guestinit": {"internal/guest/wire"},
-	"internal/dumptest":        {"vm"},
+	"internal/example":         {"kernel", "mem", "vmcore"},
+	"internal/dumptest":        {"mem", "vm", "vmcore"},
 	"internal/cmd/mkdumps":     {"internal/dumptest"},
 	"internal/cmd/vmexec":      {"vm"},
 	"x86/gen":                  {},
@@ -64,7 +65,7 @@ var owners = map[string][]string{
 func load(t *testing.T) []*packages.Package {
 	t.Helper()
 	pkgs, err := packages.Load(&packages.Config{
-		Mode: packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedDeps |
+		Mode: packages.NeedName | packages.NeedFiles | packages.NeedImports |
 			packages.NeedTypes | packages.NeedSyntax | packages.NeedTypesInfo | packages.NeedExportFile,
 	}, module+"/...")
 	qt.Assert(t, qt.IsNil(err))
@@ -87,9 +88,15 @@ func layerOf(pkg string) int {
 	return slices.IndexFunc(layers, func(l []string) bool { return slices.Contains(l, pkg) })
 }
 
-func TestImports(t *testing.T) {
+func TestRules(t *testing.T) {
+	pkgs := load(t)
+	t.Run("imports", func(t *testing.T) { checkImports(t, pkgs) })
+	t.Run("quiet", func(t *testing.T) { checkQuiet(t, pkgs) })
+}
+
+func checkImports(t *testing.T, pkgs []*packages.Package) {
 	exists := make(map[string]bool)
-	for _, p := range load(t) {
+	for _, p := range pkgs {
 		pkg := short(p.PkgPath)
 		exists[pkg] = true
 		for path := range p.Imports {
@@ -164,11 +171,10 @@ func isProgram(p *packages.Package) bool {
 	return p.Name == "main" || short(p.PkgPath) == "internal/guest/guestinit"
 }
 
-// TestLibrariesKeepQuiet: a library returns errors and data. It does not
-// print, exit, panic or log, and keeps nothing between calls in package-level
-// variables.
-func TestLibrariesKeepQuiet(t *testing.T) {
-	for _, p := range load(t) {
+// checkQuiet: a library returns errors and data. It does not print, exit,
+// panic or log, and keeps nothing between calls in package-level variables.
+func checkQuiet(t *testing.T, pkgs []*packages.Package) {
+	for _, p := range pkgs {
 		if isProgram(p) {
 			continue
 		}
