@@ -42,6 +42,7 @@ type app struct {
 
 	out    *bufio.Writer
 	wait   *progress // nil unless standard error is a terminal
+	pager  *pager    // nil unless standard output is a terminal
 	core   *vmcore.Core
 	kernel *kernel.Kernel
 	begun  bool // the command line was understood
@@ -88,22 +89,35 @@ func newApp(ctx context.Context, s Streams) *app {
 	return &app{ctx: ctx, streams: s, out: bufio.NewWriterSize(s.Out, 64<<10)}
 }
 
-// startProgress shows progress if a person watches.
-func (a *app) startProgress(c *cobra.Command) {
-	if a.wait != nil || !isTerminal(a.streams.Err) {
+// meet prepares for a person at a terminal: progress while they wait, and a
+// pager for answers longer than the screen.
+func (a *app) meet(c *cobra.Command) {
+	if a.wait != nil || a.pager != nil {
 		return
 	}
-	a.wait = startProgress(a.streams.Err, c.Name(), progressAfter)
-	if isTerminal(a.streams.Out) {
-		a.out.Reset(a.wait.over(a.streams.Out))
+	terminal := a.streams.Err
+	if isTerminal(terminal) {
+		a.wait = startProgress(terminal, c.Name(), progressAfter)
+		a.streams.Err = a.wait.over(terminal)
 	}
-	a.streams.Err = a.wait.over(a.streams.Err)
+	if !isTerminal(a.streams.Out) || a.output == "json" {
+		return
+	}
+	a.pager = &pager{out: a.streams.Out, err: terminal}
+	if a.wait == nil {
+		a.out.Reset(a.pager)
+		return
+	}
+	a.out.Reset(a.wait.over(a.pager))
 }
 
 func (a *app) close() error {
 	err := a.out.Flush()
 	if a.wait != nil {
 		a.wait.stop()
+	}
+	if a.pager != nil {
+		err = errors.Join(err, a.pager.close())
 	}
 	if a.core != nil {
 		err = errors.Join(err, a.core.Close())
@@ -242,7 +256,10 @@ func (a *app) root() *cobra.Command {
 		Short: "Answers why BPF programs or the Linux kernel misbehave",
 		Long: `ksleuth answers the questions people have when BPF programs or the Linux kernel
 misbehave, from a crash dump alone: types come from the kernel's own BTF, symbols
-from its own kallsyms, stacks from its own ORC tables. No debug info is needed.`,
+from its own kallsyms, stacks from its own ORC tables. No debug info is needed.
+
+On a terminal, long answers go through $KSLEUTH_PAGER, $PAGER or less, and colour
+is used unless NO_COLOR is set.`,
 		Example: `  ksleuth -t /var/crash/202611210314/dump.202611210314 report
   ksleuth -t vmcore bt all
   ksleuth -t vmcore print '((struct bpf_prog *)0xffffc90000185000)->aux->name'
@@ -251,7 +268,7 @@ from its own kallsyms, stacks from its own ORC tables. No debug info is needed.`
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
-			a.startProgress(c)
+			a.meet(c)
 			return a.checkFlags()
 		},
 	}
