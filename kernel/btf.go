@@ -66,33 +66,43 @@ func (k *Kernel) addModuleTypes(types *ctype.Types) error {
 	if !ok {
 		return nil
 	}
-	node, err := k.Offset("btf_module", "list")
-	if err != nil {
+	// Offset and Object look for what types lack among the modules' types,
+	// which are about to be found.
+	if _, err := types.Struct("btf_module"); err != nil {
 		return nil // CONFIG_DEBUG_INFO_BTF_MODULES is off
 	}
-	var errs []error
+	node, err := k.Offset("btf_module", "list")
+	if err != nil {
+		return err
+	}
+	var errs Errors
+	total := uint64(0)
 	for at, err := range k.List(head.Addr) {
 		if err != nil {
-			errs = append(errs, fmt.Errorf("BTF of modules: %w", err))
+			errs.Add(fmt.Errorf("BTF of modules: %w", err))
+			break
+		}
+		if errs.TooMany() {
 			break
 		}
 		o := k.Object("btf_module", at-node).Deref("btf")
 		name, data, size := o.Str("name"), o.Ptr("data"), o.Uint("data_size")
 		if err := o.Err(); err != nil {
-			errs = append(errs, fmt.Errorf("BTF of a module: %w", err))
+			errs.Add(fmt.Errorf("BTF of a module: %w", err))
 			continue
 		}
-		if size > maxModuleBTF {
-			errs = append(errs, fmt.Errorf("BTF of module %s has %d bytes: damaged", name, size))
+		if size > maxModuleBTF || total+size > maxBTF {
+			errs.Add(fmt.Errorf("BTF of module %s has %d bytes, after %d of others: damaged", name, size, total))
 			continue
 		}
+		total += size
 		raw, err := mem.Bytes(k.mem, data, int(size))
 		if err == nil {
 			err = types.AddModule(name, raw)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("BTF of module %s: %w", name, err))
+			errs.Add(fmt.Errorf("BTF of module %s: %w", name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errs.Err()
 }

@@ -115,7 +115,7 @@ func (k *Kernel) Lookup(name string) (Symbol, bool) {
 // are looked up in one pass over the table: its names are compressed, and a
 // pass takes milliseconds.
 var wellKnown = []string{
-	"_end", "_stext", "__start_BTF", "__stop_BTF", "__per_cpu_offset", "__cpu_present_mask", "runqueues",
+	"_end", "_stext", "_sinittext", "_einittext", "__start_BTF", "__stop_BTF", "__per_cpu_offset", "__cpu_present_mask", "runqueues",
 	"__start_orc_unwind_ip", "__stop_orc_unwind_ip", "__start_orc_unwind", "__stop_orc_unwind", "__start_orc_header",
 }
 

@@ -71,6 +71,14 @@ func (l *layout) get(kind, name string, value uint64, err error) uint64 {
 	return value
 }
 
+// small refuses what no struct can have, so that sums do not overflow.
+func (l *layout) small(kind, name string, v int64) uint64 {
+	if v < 0 || v > 1<<20 {
+		return l.get(kind, name, 0, fmt.Errorf("%d cannot be it", v))
+	}
+	return uint64(v)
+}
+
 func (l *layout) symbol(name string) uint64 {
 	if v, ok := l.k.Info().Symbol(name); ok {
 		return v
@@ -81,7 +89,7 @@ func (l *layout) symbol(name string) uint64 {
 
 func (l *layout) offset(name string) uint64 {
 	if v, ok := l.k.Info().Offset(name); ok {
-		return uint64(v)
+		return l.small("OFFSET", name, v)
 	}
 	typ, member, _ := strings.Cut(name, ".")
 	v, err := l.k.Offset(typ, member)
@@ -90,7 +98,7 @@ func (l *layout) offset(name string) uint64 {
 
 func (l *layout) size(name string) uint64 {
 	if v, ok := l.k.Info().Size(name); ok {
-		return uint64(v)
+		return l.small("SIZE", name, v)
 	}
 	v := l.k.Sizeof(name)
 	var err error
@@ -112,16 +120,17 @@ const (
 	// BLK_DATALESS).
 	dataless = 1
 
-	maxLogBits = 26 // 64 MiB of text: CONFIG_LOG_BUF_SHIFT ends at 25
+	maxLogBits = 26        // 64 MiB of text: CONFIG_LOG_BUF_SHIFT ends at 25
+	maxLog     = 256 << 20 // bytes of all three arrays; those of the largest buffer have 144 MiB
 )
 
 // ring is the lockless ring buffer of 5.10 (896fbe20b4e2) and later.
 type ring struct {
 	mem   mem.Reader
 	l     layout
-	descs []byte
-	infos []byte
-	data  []byte
+	descs array
+	infos array
+	data  array
 
 	descSize, infoSize uint64
 	head, tail, count  uint64
@@ -133,12 +142,14 @@ func ringLog(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
 		return nil, nil, fmt.Errorf("reading the kernel log: %w", err)
 	}
 	var out []LogRecord
-	var gaps []LogGap
+	var gaps gapList
 	for id, n := r.tail, uint64(0); n < r.count; id, n = (id+1)&descIDMask, n+1 {
 		rec, ok, err := r.record(id)
 		switch {
+		case r.l.err != nil:
+			return out, gaps.list(), fmt.Errorf("reading the kernel log: %w", r.l.err)
 		case err != nil:
-			gaps = append(gaps, LogGap{id, err})
+			gaps.add(id, err)
 		case ok:
 			out = append(out, rec)
 		}
@@ -146,7 +157,31 @@ func ringLog(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
 			break
 		}
 	}
-	return out, gaps, nil
+	return out, gaps.list(), nil
+}
+
+// gapList makes one gap of records that are missing one after the other: those
+// on a page that is not in the dump.
+type gapList struct {
+	gaps []LogGap
+	more uint64 // records behind the first of the last gap
+}
+
+func (g *gapList) add(id uint64, err error) {
+	if n := len(g.gaps); n > 0 && id == g.gaps[n-1].Seq+g.more+1 {
+		g.more++
+		return
+	}
+	g.gaps, g.more = append(g.list(), LogGap{id, err}), 0
+}
+
+func (g *gapList) list() []LogGap {
+	if n := len(g.gaps); n > 0 && g.more > 0 {
+		last := &g.gaps[n-1]
+		last.Err = fmt.Errorf("%w; and the next %d records", last.Err, g.more)
+		g.more = 0
+	}
+	return g.gaps
 }
 
 // load reads the three arrays whole: they are small, and a record takes all
@@ -188,15 +223,37 @@ func (r *ring) load() error {
 	if l.err != nil {
 		return l.err
 	}
-	if countBits > maxLogBits || sizeBits > maxLogBits || r.descSize > 1<<8 || r.infoSize > 1<<10 {
+	if countBits > maxLogBits || sizeBits > maxLogBits || (r.descSize+r.infoSize)<<countBits+1<<sizeBits > maxLog {
 		return fmt.Errorf("printk_ringbuffer at %#x is damaged: 2^%d descriptors of %d and %d bytes, 2^%d bytes of text",
 			prb, countBits, r.descSize, r.infoSize, sizeBits)
 	}
 	r.count = 1 << countBits
-	r.descs = r.array(descs, r.count*r.descSize)
-	r.infos = r.array(infos, r.count*r.infoSize)
-	r.data = r.array(data, 1<<sizeBits)
+	r.descs = readArray(r.mem, descs, r.count*r.descSize)
+	r.infos = readArray(r.mem, infos, r.count*r.infoSize)
+	r.data = readArray(r.mem, data, 1<<sizeBits)
 	return l.err
+}
+
+// An array is a part of memory, as far as it could be read.
+type array struct {
+	b     []byte
+	holes []hole
+}
+
+// A hole is a part of an array that could not be read.
+type hole struct {
+	start, end uint64
+	err        error
+}
+
+// part returns n bytes from off on; the caller makes sure that they are inside.
+func (a *array) part(off, n uint64) ([]byte, error) {
+	for _, h := range a.holes {
+		if off < h.end && off+n > h.start {
+			return nil, h.err
+		}
+	}
+	return a.b[off : off+n], nil
 }
 
 // pointer reads the pointer at addr, unless something already failed.
@@ -211,22 +268,30 @@ func (r *ring) pointer(addr uint64) uint64 {
 	return p
 }
 
-// array reads n bytes, leaving zeroes where pages are missing: a zero
-// descriptor is "reserved" and is skipped, a zero block does not carry its id.
-func (r *ring) array(addr, n uint64) []byte {
-	b := make([]byte, n)
+// readArray reads n bytes, page by page: some may be missing.
+func readArray(m mem.Reader, addr, n uint64) array {
+	a := array{b: make([]byte, n)}
 	for off := uint64(0); off < n; {
 		chunk := min(n-off, 4096-(addr+off)%4096)
-		_ = r.mem.ReadMem(b[off:off+chunk], addr+off) // said by record, which finds the id missing
+		if err := m.ReadMem(a.b[off:off+chunk], addr+off); err != nil {
+			if h := len(a.holes) - 1; h >= 0 && a.holes[h].end == off {
+				a.holes[h].end = off + chunk
+			} else {
+				a.holes = append(a.holes, hole{off, off + chunk, err})
+			}
+		}
 		off += chunk
 	}
-	return b
+	return a
 }
 
 func (r *ring) record(id uint64) (LogRecord, bool, error) {
 	l := &r.l
 	i := id % r.count
-	desc := r.descs[i*r.descSize:][:r.descSize]
+	desc, err := r.descs.part(i*r.descSize, r.descSize)
+	if err != nil {
+		return LogRecord{}, false, fmt.Errorf("log record %d: its descriptor: %w", id, err)
+	}
 	u64 := func(b []byte, off uint64) uint64 {
 		if off+8 > uint64(len(b)) {
 			l.err = fmt.Errorf("VMCOREINFO puts a word at offset %d of %d bytes", off, len(b))
@@ -241,7 +306,11 @@ func (r *ring) record(id uint64) (LogRecord, bool, error) {
 	lpos := l.offset("prb_desc.text_blk_lpos")
 	begin := u64(desc, lpos+l.offset("prb_data_blk_lpos.begin"))
 	next := u64(desc, lpos+l.offset("prb_data_blk_lpos.next"))
-	rec, textLen := r.info(r.infos[i*r.infoSize:][:r.infoSize])
+	info, err := r.infos.part(i*r.infoSize, r.infoSize)
+	if err != nil {
+		return LogRecord{}, false, fmt.Errorf("log record %d: its printk_info: %w", id, err)
+	}
+	rec, textLen := r.info(info)
 	if l.err != nil {
 		return LogRecord{}, false, l.err
 	}
@@ -313,18 +382,26 @@ func (r *ring) block(id, begin, next uint64) ([]byte, error) {
 	if begin&dataless != 0 && next&dataless != 0 {
 		return nil, nil
 	}
-	size := uint64(len(r.data))
+	size := uint64(len(r.data.b))
 	start, end := begin%size, begin%size+(next-begin)
-	if begin/size != (next-1)/size {
-		start, end = 0, next%size
+	switch (next - 1) / size {
+	case begin / size:
+	case (begin + size) / size:
+		start, end = 0, (next-1)%size+1
+	default:
+		end = start // no block is as large as the buffer
 	}
 	if end > size || start+8 > end {
 		return nil, fmt.Errorf("log record %d: its text block [%#x,%#x) does not fit the buffer of %d bytes", id, begin, next, size)
 	}
-	if got := binary.LittleEndian.Uint64(r.data[start:]); got != id {
+	b, err := r.data.part(start, end-start)
+	if err != nil {
+		return nil, fmt.Errorf("log record %d: its text: %w", id, err)
+	}
+	if got := binary.LittleEndian.Uint64(b); got != id {
 		return nil, fmt.Errorf("log record %d: its text is missing (the block at offset %#x belongs to %#x)", id, start, got)
 	}
-	return r.data[start+8 : end], nil
+	return b[8:], nil
 }
 
 // recordLog reads the log of kernels 3.5 to 5.9: records one behind the other,
@@ -356,14 +433,15 @@ func recordLog(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
 		max(ts+8, recLen+2, textLen+2, dicts+4) > header {
 		return nil, nil, fmt.Errorf("reading the kernel log: log_buf of %d bytes, first record at %d, next at %d: damaged", size, first, next)
 	}
-	data := make([]byte, size)
-	if err := m.ReadMem(data, buf); err != nil {
-		return nil, nil, fmt.Errorf("reading the kernel log: log_buf: %w", err)
-	}
+	lines := readArray(m, buf, size)
+	data := lines.b
 	le := binary.LittleEndian
 	var out []LogRecord
 	wrapped := false
 	for at := first; at != next; {
+		if _, err := lines.part(at, min(header, size-at)); err != nil { // how long the record is, is not known
+			return out, []LogGap{{uint64(len(out)), fmt.Errorf("log_buf at %#x: %w", at, err)}}, nil
+		}
 		if at+header > size || le.Uint16(data[at+recLen:]) == 0 { // a length of 0: go on at the start
 			if wrapped {
 				return out, []LogGap{{uint64(len(out)), fmt.Errorf("record at %#x: no length", at)}}, nil
@@ -375,6 +453,9 @@ func recordLog(k *kernel.Kernel) ([]LogRecord, []LogGap, error) {
 		n, text := uint64(le.Uint16(h[recLen:])), uint64(le.Uint16(h[textLen:]))
 		if n < header || header+text > n || at+n > size {
 			return out, []LogGap{{uint64(len(out)), fmt.Errorf("record at %#x: %d bytes with %d of text", at, n, text)}}, nil
+		}
+		if _, err := lines.part(at, n); err != nil {
+			return out, []LogGap{{uint64(len(out)), fmt.Errorf("log_buf at %#x: %w", at, err)}}, nil
 		}
 		// facility and flags:5,level:3 follow dict_len in every version.
 		rec := LogRecord{

@@ -34,6 +34,8 @@ const (
 	taskReport      = 0x7f   // include/linux/sched.h, TASK_REPORT
 	taskNoload      = 0x0400 // 80ed87c8a9ca, 4.2
 	taskRTLockWait  = 0x1000 // cd781d0ce8cb, 5.15
+	taskFrozen      = 0x8000 // f5d39b020809, 6.1
+	taskIdle        = taskUninterrupt | taskNoload
 
 	pfKthread = 0x0020_0000 // include/linux/sched.h, PF_KTHREAD
 )
@@ -41,11 +43,11 @@ const (
 // stateLetter is what /proc/PID/stat shows: task_state_index of
 // include/linux/sched.h.
 func stateLetter(state, exitState uint64) string {
-	if state == taskUninterrupt|taskNoload { // TASK_IDLE
+	switch {
+	case state&(taskRTLockWait|taskFrozen) != 0:
+		return "D" // of frozen tasks since f718faf3940e (6.7); R before
+	case state&taskIdle == taskIdle: // it may be freezable as well
 		return "I"
-	}
-	if state&taskRTLockWait != 0 {
-		return "D"
 	}
 	bits := (state | exitState) & taskReport
 	n := 0

@@ -75,8 +75,8 @@ func (t *Table) entry(i int) (Entry, error) {
 		return Entry{}, fmt.Errorf(".orc_unwind: %w", err)
 	}
 	e, why := t.layout.decode(b)
-	if why != "" {
-		return e, &FormatError{".orc_unwind", addr, why}
+	if why != (misfit{}) {
+		return e, &FormatError{".orc_unwind", addr, why.String()}
 	}
 	return e, nil
 }

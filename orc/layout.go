@@ -82,20 +82,30 @@ var layouts = []layout{
 	},
 }
 
+// A misfit says why an entry is none that objtool writes. It is worded when it
+// is shown: guessing a layout meets thousands.
+type misfit struct {
+	why   string
+	flags uint16
+}
+
+// String says why, with the flags.
+func (m misfit) String() string { return fmt.Sprintf("%s in %#x", m.why, m.flags) }
+
 // decode turns the six bytes of an entry into the common form. If the entry is
 // none that objtool writes, why says so.
-func (l *layout) decode(b [entrySize]byte) (e Entry, why string) {
+func (l *layout) decode(b [entrySize]byte) (e Entry, why misfit) {
 	spOffset := int16(binary.LittleEndian.Uint16(b[0:]))
 	bpOffset := int16(binary.LittleEndian.Uint16(b[2:]))
 	flags := binary.LittleEndian.Uint16(b[4:])
 	if flags&^(0xff|l.typeMask<<8|l.signal|l.end) != 0 {
-		return e, fmt.Sprintf("unknown flags in %#x", flags)
+		return e, misfit{"unknown flags", flags}
 	}
 	sp, okSP := l.base(flags & 0xf)
 	bp, okBP := l.base(flags >> 4 & 0xf)
 	typ := int(flags >> 8 & l.typeMask)
 	if !okSP || !okBP || typ >= len(l.types) {
-		return e, fmt.Sprintf("unknown register or type in %#x", flags)
+		return e, misfit{"unknown register or type", flags}
 	}
 	e.Type = l.types[typ]
 	e.Signal = flags&l.signal != 0
@@ -107,7 +117,7 @@ func (l *layout) decode(b [entrySize]byte) (e Entry, why string) {
 		case sp.reg == None:
 			e.Type = Undefined
 		case end:
-			return e, fmt.Sprintf("end of stack with a stack pointer in %#x", flags)
+			return e, misfit{"end of stack with a stack pointer", flags}
 		}
 	}
 	if l.signal == 0 {
@@ -117,15 +127,15 @@ func (l *layout) decode(b [entrySize]byte) (e Entry, why string) {
 	}
 	if e.Type == Undefined || e.Type == EndOfStack {
 		if sp.reg != None || e.Signal {
-			return e, fmt.Sprintf("%s with a stack pointer or signal in %#x", e.Type, flags)
+			return e, misfit{"no caller, but a stack pointer or signal", flags}
 		}
-		return Entry{Type: e.Type}, ""
+		return Entry{Type: e.Type}, misfit{}
 	}
 	switch {
 	case sp.reg == None || sp.reg == PrevSP:
-		return e, fmt.Sprintf("%s without a stack pointer in %#x", e.Type, flags)
+		return e, misfit{"no stack pointer", flags}
 	case bp.reg != None && bp.reg != PrevSP && bp.reg != BP || bp.deref != Direct:
-		return e, fmt.Sprintf("no rule for rbp in %#x", flags)
+		return e, misfit{"no rule for rbp", flags}
 	}
 	if sp.deref == Through && e.Type != Call {
 		// Until 87ccc826bf1c (5.12) the offset was added before reading the
@@ -137,7 +147,7 @@ func (l *layout) decode(b [entrySize]byte) (e Entry, why string) {
 	if bp.reg != None {
 		e.BP = Rule{bp.reg, Indirect, bpOffset} // the value was pushed
 	}
-	return e, ""
+	return e, misfit{}
 }
 
 func (l *layout) base(n uint16) (base, bool) {
@@ -193,7 +203,7 @@ func guessLayout(t *Table, blocks int) (*layout, error) {
 		for ; len(b) > 0; b = b[entrySize:] {
 			for i := range layouts {
 				e, why := layouts[i].decode([entrySize]byte(b))
-				if why != "" {
+				if why != (misfit{}) {
 					broken[i]++
 				} else if e.Type == Call && (e.SP.Base == SP || e.SP.Base == BP) || e.Type == Undefined {
 					calls[i]++

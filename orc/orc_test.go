@@ -109,7 +109,7 @@ func TestDecode(t *testing.T) {
 		for _, tt := range entries {
 			b := encode(t, l, tt.e)
 			e, why := layouts[l].decode([entrySize]byte(b))
-			qt.Check(t, qt.Equals(why, ""), qt.Commentf("%s: %v", layouts[l].since, tt.e))
+			qt.Check(t, qt.Equals(why, misfit{}), qt.Commentf("%s: %v", layouts[l].since, tt.e))
 			qt.Check(t, qt.Equals(e, tt.e), qt.Commentf("%s", layouts[l].since))
 		}
 	}
@@ -125,20 +125,20 @@ func TestDecodeErrors(t *testing.T) {
 		{"4.14", 0x405, "end of stack with a stack pointer in 0x405"},
 		{"4.14", 0x305, "unknown register or type in 0x305"},
 		{"4.14", 0x00b, "unknown register or type in 0xb"},
-		{"4.14", 0x001, "call without a stack pointer in 0x1"},
+		{"4.14", 0x001, "no stack pointer in 0x1"},
 		{"4.14", 0x025, "no rule for rbp in 0x25"},
 		{"4.14", 0x085, "no rule for rbp in 0x85"},
-		{"6.3", 0x400, "undefined with a stack pointer or signal in 0x400"},
+		{"6.3", 0x400, "no caller, but a stack pointer or signal in 0x400"},
 		{"6.3", 0x1005, "unknown flags in 0x1005"},
-		{"6.4", 0x005, "undefined with a stack pointer or signal in 0x5"},
+		{"6.4", 0x005, "no caller, but a stack pointer or signal in 0x5"},
 		{"6.4", 0x505, "unknown register or type in 0x505"},
-		{"6.4", 0x200, "call without a stack pointer in 0x200"},
+		{"6.4", 0x200, "no stack pointer in 0x200"},
 		{"7.1", 0x20b, "unknown register or type in 0x20b"},
 		{"7.1", 0x213, "no rule for rbp in 0x213"},
 	} {
 		i := slices.IndexFunc(layouts, func(l layout) bool { return l.since == tt.since })
 		_, why := layouts[i].decode([entrySize]byte{4: byte(tt.flags), 5: byte(tt.flags >> 8)})
-		qt.Check(t, qt.Equals(why, tt.want), qt.Commentf("%s", tt.since))
+		qt.Check(t, qt.Equals(why.String(), tt.want), qt.Commentf("%s", tt.since))
 	}
 }
 

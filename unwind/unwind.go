@@ -136,7 +136,7 @@ func (u *unwinder) step() error {
 		return errEnd
 	}
 	sym, off, ok := u.k.Symbolize(f.Lookup())
-	if !ok || u.exact && !u.executable() {
+	if !ok || !u.executable(f.Lookup()) {
 		return u.nowhere(f)
 	}
 	f.Kind = sym.Kind
@@ -156,9 +156,18 @@ func (u *unwinder) step() error {
 
 // executable says whether code can run at pc: data has symbols, too. What the
 // page tables do not say is believed.
-func (u *unwinder) executable() bool {
-	m, err := u.k.Walk(u.pc)
-	return err != nil || m.Exec
+func (u *unwinder) executable(pc uint64) bool {
+	m, err := u.k.Walk(pc)
+	return err != nil || m.Exec || !u.exact && u.wasInit(pc)
+}
+
+// wasInit says whether pc is in init code, whose pages are freed and no longer
+// executable once the kernel is up. The first task's stack still returns there,
+// though it never will.
+func (u *unwinder) wasInit(pc uint64) bool {
+	start, ok1 := u.k.Lookup("_sinittext")
+	end, ok2 := u.k.Lookup("_einittext")
+	return ok1 && ok2 && pc >= start.Addr && pc < end.Addr
 }
 
 // nowhere handles a pc that is no code of the kernel. At the top of a stack it

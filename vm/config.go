@@ -40,6 +40,7 @@ type Config struct {
 	Cmdline   string            // appended to the kernel's command line
 	Modules   []string          // modules to load, by name; dependencies follow
 	Files     map[string]string // path in the guest -> file or directory of the host
+	Disks     []string          // raw images; NVMe, /dev/nvme0n1 and on: Debian's kernels have its driver built in
 	Console   io.Writer         // receives the console as it comes; may be nil
 	QEMU      string            // default qemu-system-x86_64 from PATH
 }
@@ -136,7 +137,7 @@ func (c *Config) args(dir string) []string {
 	socket := func(name string) string {
 		return "socket,id=" + name + ",path=" + filepath.Join(dir, name)
 	}
-	return []string{
+	args := []string{
 		"-nodefaults", "-no-user-config", "-no-reboot",
 		"-display", "none",
 		"-accel", accelArgs[c.Accel],
@@ -151,4 +152,12 @@ func (c *Config) args(dir string) []string {
 		"-chardev", socket(controlSocket), "-serial", "chardev:" + controlSocket,
 		"-chardev", socket(qmpSocket), "-mon", "chardev=" + qmpSocket + ",mode=control",
 	}
+	for i, file := range c.Disks {
+		id := "disk" + strconv.Itoa(i)
+		// QEMU takes a doubled comma for one that is part of the name.
+		args = append(args,
+			"-drive", "if=none,format=raw,id="+id+",file="+strings.ReplaceAll(file, ",", ",,"),
+			"-device", "nvme,serial="+id+",drive="+id)
+	}
+	return args
 }

@@ -22,8 +22,10 @@ import (
 // without it a dump does not say where the kernel is (FW_CFG_SYSFS).
 const vmcoreinfoModule = "qemu_fw_cfg"
 
-// writeInitramfs writes the archive the guest boots from to file.
-func (c *Config) writeInitramfs(file string) (err error) {
+// WriteInitramfs writes the archive that a guest of this configuration boots
+// from to file, for a guest that boots another kernel itself. Of c, Init is
+// required, and Kernel.Modules for there to be modules.
+func (c *Config) WriteInitramfs(file string) (err error) {
 	if err := checkStatic(c.Init); err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func socketDir() (string, error) {
 }
 
 func (v *VM) boot() error {
-	if err := v.cfg.writeInitramfs(filepath.Join(v.dir, initramfsFile)); err != nil {
+	if err := v.cfg.WriteInitramfs(filepath.Join(v.dir, initramfsFile)); err != nil {
 		close(v.done)
 		return fmt.Errorf("vm: %w", err)
 	}

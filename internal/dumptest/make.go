@@ -1,6 +1,7 @@
 package dumptest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +22,9 @@ import (
 // patience bounds the making of one scene, which takes seconds on an idle
 // machine.
 const patience = 5 * time.Minute
+
+// defaultMemory is the memory of a guest, in MiB.
+const defaultMemory = 256
 
 // guestPath is the guest program's place in the guest: not /init, so that the
 // workload's task has a name of its own.
@@ -76,7 +81,7 @@ func Make(ctx context.Context, name string) (string, error) {
 }
 
 func find(name string) (scene, error) {
-	for _, s := range scenes {
+	for _, s := range slices.Concat(scenes, sizedScenes) {
 		if s.name == name {
 			return s, nil
 		}
@@ -121,6 +126,12 @@ var guestProgram = sync.OnceValues(func() (string, error) {
 func (s *scene) key(files ...string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %q %q %q\n", guestPath, s.workload, s.cpu, s.cmdline, s.modules)
+	if s.memory != 0 {
+		fmt.Fprintln(h, s.memory)
+	}
+	if s.kexec {
+		fmt.Fprintln(h, "kexec", s.cpus, s.offline)
+	}
 	for _, name := range files {
 		f, err := os.Open(name)
 		if err != nil {
@@ -158,11 +169,18 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	v, err := vm.Start(ctx, vm.Config{
-		Kernel: kernel, Init: guest, MemoryMiB: 256, CPU: s.cpu, Accel: vm.TCG,
+	base := filepath.Join(dir, s.name)
+	cfg := vm.Config{
+		Kernel: kernel, Init: guest, MemoryMiB: cmp.Or(s.memory, defaultMemory), CPUs: s.cpus, CPU: s.cpu, Accel: vm.TCG,
 		Modules: s.modules, Cmdline: s.cmdline,
 		Files: map[string]string{guestPath: guest},
-	})
+	}
+	if s.kexec {
+		if err := addCrashKernel(&cfg, filepath.Dir(dir), base+".elf"); err != nil {
+			return err
+		}
+	}
+	v, err := vm.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -170,13 +188,20 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 	if errs := v.SetupErrors(); len(errs) > 0 {
 		return fmt.Errorf("setting up the guest: %s", strings.Join(errs, "; "))
 	}
-	base := filepath.Join(dir, s.name)
+	if s.kexec {
+		if err := prepareCrash(ctx, v, s.offline); err != nil {
+			return err
+		}
+	}
 	p, err := startWorkload(ctx, v, s.workload)
 	if err != nil {
 		return err
 	}
 	if err := recordFacts(ctx, v, base); err != nil {
 		return err
+	}
+	if s.kexec {
+		return crashAndSave(ctx, v, p, base)
 	}
 	if s.trigger != nil {
 		if err := p.Signal(ctx, syscall.SIGUSR1); err != nil {

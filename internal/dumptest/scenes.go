@@ -5,8 +5,8 @@
 // A scene is named after its state and kernel, a file after scene and content:
 // "casee-6.1.kdump". There are
 //
-//	.elf         dump, ELF
-//	.kdump       dump of the same moment, flattened kdump with zlib
+//	.elf         dump, ELF: QEMU's, or of a kexec scene the kernel's own
+//	.kdump       QEMU's dump of the same moment, flattened kdump with zlib
 //	.console     serial console
 //	.dmesg       kernel log, from syslog(2)
 //	.ps          "pid ppid state threads comm" of each process
@@ -25,6 +25,10 @@ type scene struct {
 	cpu      string // QEMU's -cpu, or "" for the default
 	cmdline  string
 	modules  []string
+	memory   int    // MiB, or 0 for the default
+	kexec    bool   // the dump is /proc/vmcore, saved by a crash kernel
+	cpus     int    // or 0 for the default
+	offline  string // CPU to take offline, or ""
 	// trigger, if set, is the line of the console that comes some time
 	// after the workload got SIGUSR1, when the dump is due.
 	trigger *regexp.Regexp
@@ -45,6 +49,17 @@ var scenes = []scene{
 	{name: "traced-7.2", kernel: "7.2", workload: "traced"},
 	{name: "casee-6.1", kernel: "6.1", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
 	{name: "casee-6.12", kernel: "6.12", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
+	{name: "kexec-5.10", kernel: "5.10", workload: "sysrq", kexec: true, memory: 512, cmdline: "crashkernel=128M"},
+	{name: "kexec-6.1", kernel: "6.1", workload: "casee", kexec: true, memory: 512, cmdline: "crashkernel=128M oops=panic", modules: []string{"nf_conntrack"}},
+	{name: "kexec-6.12", kernel: "6.12", workload: "casee", kexec: true, memory: 512, cpus: 3, offline: "1", cmdline: "crashkernel=128M oops=panic", modules: []string{"nf_conntrack"}},
+	{name: "kexec-7.2", kernel: "7.2", workload: "sysrq", kexec: true, memory: 512, cpus: 3, offline: "1", cpu: "max", cmdline: "crashkernel=128M"},
+}
+
+// sizedScenes are like casee-6.1 in guests with more memory. Only benchmarks
+// ask for them, so that tests need not make them.
+var sizedScenes = []scene{
+	{name: "memory512-6.1", memory: 512, kernel: "6.1", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
+	{name: "memory4096-6.1", memory: 4096, kernel: "6.1", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
 }
 
 // facts are what the guest's kernel says of itself: a file of the guest, or
@@ -62,7 +77,7 @@ var facts = []struct{ ext, file, command string }{
 	{ext: "ps", command: "ps"},
 }
 
-// Scenes returns the names of all scenes.
+// Scenes returns the names of all scenes that tests use.
 func Scenes() []string {
 	names := make([]string, len(scenes))
 	for i, s := range scenes {

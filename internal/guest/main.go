@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/ksleuth/ksleuth/internal/guest/guestinit"
 )
@@ -19,15 +20,20 @@ var workloads = map[string]func(args []string) error{
 	"sleep":     sleep,
 	"ps":        ps,
 	"dmesg":     dmesg,
+	"sysrq":     sysrq,
+	"offline":   offline,
+	"loadcrash": loadCrashKernel,
+	"savecore":  saveCore,
 	"bpf":       listBPF,
 }
 
 func main() {
-	if guestinit.Wanted() {
+	// A crash kernel's init is told its task by the kernel's command line.
+	if guestinit.Wanted() && !slices.Contains(os.Args, "savecore") {
 		guestinit.Main()
 	}
 	if len(os.Args) < 2 || workloads[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: guest idle|casee|traced|ps|stacks|dmesg|bpf|sleep NAME|nanosleep NAME")
+		fmt.Fprintln(os.Stderr, "usage: guest idle|casee|sysrq|traced|ps|stacks|dmesg|bpf|loadcrash|savecore|offline CPU|sleep NAME|nanosleep NAME")
 		os.Exit(2)
 	}
 	if err := workloads[os.Args[1]](os.Args[2:]); err != nil {

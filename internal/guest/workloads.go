@@ -46,16 +46,36 @@ func crash([]string) error {
 		return err
 	}
 	defer c.Close()
-	trigger := make(chan os.Signal, 1)
-	signal.Notify(trigger, syscall.SIGUSR1)
-	fmt.Println("ready")
-	<-trigger
+	awaitTrigger()
 	verdict, err := c.Run()
 	if err != nil {
 		return err
 	}
 	fmt.Printf("call_kfunc returned %d: this kernel does not have the bug\n", verdict)
 	return nil
+}
+
+// sysrq sets the scene of idle, says "ready", and has the kernel crash itself
+// when it gets SIGUSR1.
+func sysrq([]string) error {
+	if err := populate(); err != nil {
+		return err
+	}
+	objs, err := objects.Load()
+	if err != nil {
+		return err
+	}
+	defer objs.Close()
+	awaitTrigger()
+	return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+}
+
+// awaitTrigger says "ready" and waits for SIGUSR1.
+func awaitTrigger() {
+	trigger := make(chan os.Signal, 1)
+	signal.Notify(trigger, syscall.SIGUSR1)
+	fmt.Println("ready")
+	<-trigger
 }
 
 // populate starts the sleeping processes and waits until they have their

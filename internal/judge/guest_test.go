@@ -20,7 +20,6 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // scenes are the dumps whose guests recorded what they know, just before.
 var scenes = []string{
 	"idle-5.10", "idle-6.1", "idle-6.12", "idle-7.2",
-	"traced-5.10", "traced-6.1", "traced-6.12", "traced-7.2",
 	"casee-6.1", "casee-6.12",
 }
 
@@ -257,4 +256,3 @@ func sampleSymbols(kallsyms string) []symbol {
 	}
 	return out
 }
-
