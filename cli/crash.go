@@ -119,7 +119,7 @@ func (a *app) btTasks(args []string) ([]kobj.Task, error) {
 		return nil, err
 	}
 	t, err := kobj.FindTask(k, pid)
-	return []kobj.Task{t}, asked(err)
+	return []kobj.Task{t}, noTask(err)
 }
 
 func parsePID(s string) (int, error) {
@@ -238,7 +238,7 @@ func (a *app) filesCommand() *cobra.Command {
 			}
 			t, err := kobj.FindTask(k, pid)
 			if err != nil {
-				return asked(err)
+				return noTask(err)
 			}
 			files, err := kobj.Files(k, t)
 			a.gap(err)

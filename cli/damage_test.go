@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -84,7 +85,7 @@ type damageKind struct {
 }
 
 func TestDamage(t *testing.T) {
-	rounds, seed, every := 6, uint64(1), false
+	rounds, seed, every := 10, uint64(1), false
 	if s := os.Getenv("KSLEUTH_DAMAGE_ROUNDS"); s != "" {
 		n, err := strconv.Atoi(s)
 		qt.Assert(t, qt.IsNil(err))
@@ -204,6 +205,12 @@ func runDamaged(t *testing.T, path string, args []string) string {
 		return fmt.Sprintf("status 5 without a place: %q", cutText(said))
 	case r.status == 5 && r.out.Len()+r.errOut.Len() == 0:
 		return "status 5 without a word"
+	case slices.Contains(args, "json"):
+		for line := range bytes.Lines(r.out.Bytes()) {
+			if !json.Valid(line) {
+				return fmt.Sprintf("no JSON: %s", cutText(string(line)))
+			}
+		}
 	}
 	return ""
 }
@@ -629,6 +636,20 @@ func flatFile(raw []byte, rng *rand.Rand) []byte {
 		out = append(out, part...)
 	}
 	return append(out, bytes.Repeat([]byte{0xff}, 16)...)
+}
+
+// TestMemoryClaimed: a header can claim any amount of memory; only what the
+// file holds is searched for a kernel.
+func TestMemoryClaimed(t *testing.T) {
+	s := makeSpecimens(t)["elf"]
+	file := slices.Clone(s.file)
+	notes := binary.LittleEndian.Uint64(file[64+8:])
+	size := binary.LittleEndian.Uint64(file[64+32:])
+	clear(file[notes : notes+size])
+	binary.LittleEndian.PutUint64(file[64+56+40:], 1<<46) // p_memsz
+	path := filepath.Join(t.TempDir(), "claims")
+	qt.Assert(t, qt.IsNil(os.WriteFile(path, file, 0o600)))
+	qt.Check(t, qt.Equals(runDamaged(t, path, []string{"report"}), ""))
 }
 
 // TestFormatsAgree: the damage test damages what reads well undamaged.

@@ -70,7 +70,6 @@ func statusOf(err error) Status {
 // expression on it, as one of usage; unless the search met damage, for then
 // what was asked for may have been there.
 func asked(err error) error {
-	var task *kobj.NoTaskError
 	var symbol *kernel.NoSymbolError
 	var syntax *cexpr.SyntaxError
 	var eval *cexpr.EvalError
@@ -80,8 +79,18 @@ func asked(err error) error {
 	switch {
 	case mem.CauseOf(err) != 0, errors.As(err, &damaged):
 		return err
-	case errors.Is(err, ctype.ErrNotFound), errors.As(err, &code), errors.As(err, &task), errors.As(err, &symbol),
+	case errors.Is(err, ctype.ErrNotFound), errors.As(err, &code), errors.As(err, &symbol),
 		errors.As(err, &syntax), errors.As(err, &eval), errors.As(err, &parse):
+		return usage(err)
+	}
+	return err
+}
+
+// noTask marks the error of a search for a pid that no task has. Where tasks
+// could not be read it is another one.
+func noTask(err error) error {
+	var task *kobj.NoTaskError
+	if errors.As(err, &task) {
 		return usage(err)
 	}
 	return err

@@ -34,6 +34,9 @@ func (k *Kernel) loadTypes() (*ctype.Types, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the kernel's BTF at %#x: %w", start.Addr, err)
 	}
+	if _, err := types.Struct("task_struct"); err != nil { // every kernel has it
+		return nil, fmt.Errorf("the kernel's BTF at %#x is damaged: %v", start.Addr, err) // not an [ctype.ErrNotFound]
+	}
 	return types, nil
 }
 

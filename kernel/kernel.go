@@ -41,6 +41,7 @@ type Kernel struct {
 	bpfText     func() ([]BPFText, error)
 	orc         func() (*orc.Table, error)
 	percpu      func() ([]uint64, error)
+	registers   func() map[int]vmcore.CPU
 
 	modORC sync.Map // *Module -> *orc.Table
 }
@@ -71,6 +72,7 @@ func FromSource(ctx context.Context, src Source) (*Kernel, error) {
 	k.bpfText = sync.OnceValues(k.loadBPFText)
 	k.orc = sync.OnceValues(k.loadORC)
 	k.percpu = sync.OnceValues(k.loadPerCPU)
+	k.registers = sync.OnceValue(k.loadRegisters)
 	return k, nil
 }
 

@@ -2,10 +2,8 @@ package kernel
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/ksleuth/ksleuth/mem"
-	"github.com/ksleuth/ksleuth/vmcore"
 )
 
 // maxCPUs bounds the CPUs looked at: CONFIG_NR_CPUS ends at 8192.
@@ -78,6 +76,25 @@ func (k *Kernel) PresentCPUs() ([]int, error) {
 	return out, nil
 }
 
+// Online reports whether a CPU was online: rq.online, which hotplug keeps, and
+// a panic does not touch.
+func (k *Kernel) Online(cpu int) (bool, error) {
+	rq, err := k.Addr("runqueues")
+	if err != nil {
+		return false, err
+	}
+	at, err := k.PerCPU(rq, cpu)
+	if err != nil {
+		return false, err
+	}
+	o := k.Object("rq", at)
+	online := o.Bool("online")
+	if err := o.Err(); err != nil {
+		return false, fmt.Errorf("whether CPU %d was online: %w", cpu, err)
+	}
+	return online, nil
+}
+
 // PerCPU returns the address of CPU cpu's copy of the per-CPU variable at addr.
 func (k *Kernel) PerCPU(addr uint64, cpu int) (uint64, error) {
 	offs, err := k.percpu()
@@ -107,18 +124,4 @@ func (k *Kernel) Current(cpu int) (uint64, error) {
 		return 0, fmt.Errorf("current task of CPU %d: %w", cpu, err)
 	}
 	return task, nil
-}
-
-// Registers returns the registers that the dump recorded for a CPU. QEMU and
-// the kernel's kexec both write a set for every CPU that is there, in order.
-func (k *Kernel) Registers(cpu int) (vmcore.CPU, bool) {
-	present, err := k.PresentCPUs()
-	if err != nil {
-		return vmcore.CPU{}, false
-	}
-	i := slices.Index(present, cpu)
-	if i < 0 || i >= len(k.cpus) {
-		return vmcore.CPU{}, false
-	}
-	return k.cpus[i], true
 }

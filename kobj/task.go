@@ -89,7 +89,7 @@ func TaskAt(k *kernel.Kernel, addr uint64) (Task, error) {
 
 // Tasks returns every thread: processes in the order of the kernel's list,
 // each followed by its other threads, and before them the idle tasks of the
-// online CPUs if idle is set. Together with an error comes what was read.
+// CPUs if idle is set. Together with an error comes what was read.
 func Tasks(k *kernel.Kernel, idle bool) ([]Task, error) {
 	w := taskWalk{k: k, seen: make(map[uint64]bool)}
 	if idle {
@@ -167,7 +167,8 @@ func (w *taskWalk) threads(leader, node uint64) {
 	}
 }
 
-// idleTasks returns the idle task of each CPU: rq.idle.
+// idleTasks returns the idle task of each CPU, rq.idle, but for CPUs that were
+// offline and of which the dump has no registers: those ran nothing.
 func idleTasks(k *kernel.Kernel) ([]uint64, error) {
 	cpus, err := k.PresentCPUs()
 	if err != nil {
@@ -179,6 +180,11 @@ func idleTasks(k *kernel.Kernel) ([]uint64, error) {
 	}
 	var out []uint64
 	for _, cpu := range cpus {
+		if online, err := k.Online(cpu); err == nil && !online {
+			if _, ok := k.Registers(cpu); !ok {
+				continue
+			}
+		}
 		at, err := k.PerCPU(rq, cpu)
 		if err != nil {
 			return out, err

@@ -144,13 +144,20 @@ func CString(r Reader, addr uint64, limit int) (string, error) {
 		// so a string at the end of readable memory is still read whole.
 		n := min(64-int(addr%64), limit-len(out))
 		chunk := make([]byte, n)
-		if err := r.ReadMem(chunk, addr); err != nil {
-			return string(out), err
+		err := r.ReadMem(chunk, addr)
+		if err != nil {
+			var f *Fault
+			if !errors.As(err, &f) || f.Addr-addr > uint64(n) {
+				return string(out), err
+			}
+			chunk = chunk[:f.Addr-addr]
 		}
 		if i := bytes.IndexByte(chunk, 0); i >= 0 {
 			return string(append(out, chunk[:i]...)), nil
 		}
-		out = append(out, chunk...)
+		if out = append(out, chunk...); err != nil {
+			return string(out), err
+		}
 		addr += uint64(n)
 	}
 	return string(out), nil

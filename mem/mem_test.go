@@ -50,7 +50,7 @@ func TestCString(t *testing.T) {
 		{"over chunks", 0x1030, long + "\x00", 1000, long, 0},
 		{"at the end of memory", 0x1000, strings.Repeat("y", 63) + "\x00", 1000, strings.Repeat("y", 63), 0},
 		{"cut at the limit", 0x1000, long, 100, long[:100], 0},
-		{"no NUL before the end", 0x1000, long, 1000, long[:192], 0x1000 + 200},
+		{"no NUL before the end", 0x1000, long, 1000, long, 0x1000 + 200},
 		{"limit 0", 0x1000, "abc", 0, "", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

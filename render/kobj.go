@@ -58,6 +58,8 @@ func clock(d time.Duration) string {
 	return fmt.Sprintf("%.0f s", d.Seconds())
 }
 
+const maxIndent = 64 // columns by which a task stands in at most
+
 // TaskTree writes tasks below their parents, threads below their process.
 func (p *Printer) TaskTree(tasks []kobj.Task) {
 	children := make(map[int][]kobj.Task)
@@ -70,7 +72,7 @@ func (p *Printer) TaskTree(tasks []kobj.Task) {
 	var roots []kobj.Task
 	for _, t := range tasks {
 		switch {
-		case t.PID != t.TGID:
+		case t.PID != t.TGID && known[t.TGID]:
 			children[t.TGID] = append(children[t.TGID], t)
 		case t.PID != 0 && known[t.PPID] && t.PPID != t.PID:
 			children[t.PPID] = append(children[t.PPID], t)
@@ -92,11 +94,17 @@ func (p *Printer) TaskTree(tasks []kobj.Task) {
 			if c.PID != c.TGID {
 				mark = "· " // a thread
 			}
-			walk(c, strings.ReplaceAll(indent, "· ", "  ")+mark)
+			below := strings.ReplaceAll(indent, "· ", "  ")
+			walk(c, below[:min(len(below), maxIndent)]+mark)
 		}
 	}
 	for _, t := range roots {
 		walk(t, "")
+	}
+	for _, t := range tasks { // below each other, and so below no root
+		if known[t.PID] && t.PID == t.TGID && !seen[t.PID] {
+			walk(t, "")
+		}
 	}
 }
 

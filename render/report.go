@@ -49,7 +49,7 @@ func (p *Printer) reportHead(r *report.Report) {
 	if !s.Complete {
 		state = "incomplete"
 	}
-	tail := s.Dump + ", " + state
+	tail := Clean(s.Dump) + ", " + state
 	if gap := Width - lipgloss.Width(head) - lipgloss.Width(tail); gap > 1 {
 		p.Line(p.Label(head) + strings.Repeat(" ", gap) + p.Dim(tail))
 		return

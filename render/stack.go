@@ -30,7 +30,7 @@ func (p *Printer) Frames(frames []stack.Frame, end string) {
 			line += " " + Clean(bpfNote(f))
 		}
 		if f.Recovered != "" {
-			line += " " + p.Bad("recovered "+f.Recovered)
+			line += " " + p.Bad("recovered "+Clean(f.Recovered))
 		}
 		p.Line(strings.TrimRight(line, " "))
 	}

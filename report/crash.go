@@ -10,6 +10,7 @@ import (
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/stack"
+	"github.com/ksleuth/ksleuth/unwind"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
 
@@ -34,6 +35,13 @@ func (b *builder) findCrash() (crash, bool) {
 	b.r.Task = &Task{PID: task.PID, Comm: task.Comm, CPU: task.CPU}
 	c := crash{task: task, stack: stack.Of(b.k, task)}
 	c.locate()
+	if c.first == 0 && c.regs != nil {
+		// An oops that booted a crash kernel: the dump's registers are those
+		// of the fault, and what the panic did is below the stack.
+		if entry, ok := unwind.Entry(b.k, *c.regs); ok && strings.Contains(entry, "exc_") {
+			c.vector = entry
+		}
+	}
 	return c, true
 }
 

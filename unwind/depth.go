@@ -11,9 +11,11 @@ import (
 // saved, and the function's own set, by then.
 type depth struct {
 	bytes   int64 // the return address is at rsp + bytes
-	saved   bool  // the caller's rbp is at the canonical frame address - 16
-	framed  bool  // rbp holds the canonical frame address - 16
+	saved   bool  // the caller's rbp is at the canonical frame address - 16 - slot
+	slot    int64
+	framed  bool // rbp holds the canonical frame address - 16
 	visited bool
+	lost    bool // rsp was loaded with what is not known
 }
 
 // cfa returns the canonical frame address: the stack pointer before the call.
@@ -67,13 +69,20 @@ func (d depth) after(in *x86.Inst) depth {
 	reg := func(i int, r x86.Reg) bool { return in.Args[i].Kind == x86.KindReg && in.Args[i].Reg == r }
 	switch in.Op {
 	case x86.PUSH:
-		d.saved = d.saved || d.bytes == 0 && reg(0, x86asm.RBP)
+		if !d.saved && reg(0, x86asm.RBP) {
+			d.saved, d.slot = true, d.bytes
+		}
+		d.bytes += 8
+	case x86.PUSHF:
 		d.bytes += 8
 	case x86.POP:
 		d.bytes -= 8
 		if reg(0, x86asm.RBP) {
 			d.saved, d.framed = false, false
 		}
+		d.lost = d.lost || reg(0, x86asm.RSP)
+	case x86.POPF:
+		d.bytes -= 8
 	case x86.SUB:
 		if reg(0, x86asm.RSP) {
 			d.bytes += in.Args[1].Val
@@ -84,10 +93,14 @@ func (d depth) after(in *x86.Inst) depth {
 		}
 	case x86.MOV:
 		if reg(0, x86asm.RBP) && reg(1, x86asm.RSP) {
-			d.framed = d.saved && d.bytes == 8
+			d.framed = d.saved && d.slot == 0 && d.bytes == 8
 		}
+		d.lost = d.lost || reg(0, x86asm.RSP)
 	case x86.LEAVE:
+		d.lost = !d.framed
 		d.bytes, d.saved, d.framed = 0, false, false
+	case x86.LEA, x86.AND, x86.XCHG, x86.ENTER:
+		d.lost = d.lost || reg(0, x86asm.RSP) || reg(1, x86asm.RSP) || in.Op == x86.ENTER
 	}
 	return d
 }

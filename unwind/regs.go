@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
@@ -61,4 +62,24 @@ func (u *unwinder) interrupted(addr uint64, partial bool) error {
 	u.regsAddr = addr
 	u.pc, u.sp, u.exact = u.regs.RIP, u.regs.RSP, true
 	return nil
+}
+
+// Entry returns the entry point of the exception that interrupted the kernel
+// where regs were, if these are what it saved: it lies just below the stack
+// they stood on, followed by the return address of the handler's call. (Not
+// for exceptions with a stack of their own, and not where the stack below has
+// been used again.)
+func Entry(k *kernel.Kernel, regs vmcore.Regs) (name string, ok bool) {
+	const aligned = 16 // the CPU aligns the stack first
+	at := regs.RSP&^(aligned-1) - 8*ptRegsWords
+	saved, err := ReadRegs(k.Mem(), at)
+	if err != nil || saved.RIP != regs.RIP || saved.RSP != regs.RSP || saved.RBP != regs.RBP || saved.RFLAGS != regs.RFLAGS {
+		return "", false
+	}
+	ret, err := mem.U64(k.Mem(), at-8)
+	if err != nil {
+		return "", false
+	}
+	s, _, ok := k.Symbolize(ret - 1)
+	return s.Name, ok && s.Kind == kernel.KindKernel
 }

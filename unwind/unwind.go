@@ -14,6 +14,7 @@ import (
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/orc"
 	"github.com/ksleuth/ksleuth/vmcore"
+	"github.com/ksleuth/ksleuth/x86"
 )
 
 // A Frame is one activation of a function.
@@ -145,9 +146,9 @@ func (u *unwinder) step() error {
 	var cfa uint64
 	var err error
 	if sym.Kind == kernel.KindBPF || sym.Kind == kernel.KindTrampoline {
-		cfa, err = u.stepBPF(at, sym, off)
+		cfa, err = u.stepCode(at, sym, off)
 	} else {
-		cfa, err = u.stepORC(at)
+		cfa, err = u.stepORC(at, sym, off)
 	}
 	u.stack.Frames[at].CFA = cfa
 	u.first = false
@@ -217,14 +218,24 @@ func (u *unwinder) outwards(cfa uint64) error {
 	return nil
 }
 
-// stepBPF finds the caller of generated code.
-func (u *unwinder) stepBPF(at int, sym kernel.Symbol, off uint64) (uint64, error) {
+// stepCode finds the caller of code that has no ORC by what it did to the
+// stack pointer.
+func (u *unwinder) stepCode(at int, sym kernel.Symbol, off uint64) (uint64, error) {
+	d, err := u.depth(sym, off)
+	if err != nil {
+		return 0, err
+	}
+	return u.leave(at, sym, d)
+}
+
+// depth follows a function's code up to the current place in it.
+func (u *unwinder) depth(sym kernel.Symbol, off uint64) (depth, error) {
 	code, err := mem.Bytes(u.k.Mem(), sym.Addr, int(min(sym.Size, maxFunction)))
 	if err != nil {
-		return 0, fmt.Errorf("reading the code of %s: %w", sym.Name, err)
+		return depth{}, fmt.Errorf("reading the code of %s: %w", sym.Name, err)
 	}
 	if u.decoded += len(code); u.decoded > maxDecoded {
-		return 0, fmt.Errorf("more than %d MiB of generated code on one stack: damaged", maxDecoded>>20)
+		return depth{}, fmt.Errorf("more than %d MiB of code without ORC on one stack: damaged", maxDecoded>>20)
 	}
 	pc := u.pc - sym.Addr
 	if !u.exact {
@@ -233,15 +244,24 @@ func (u *unwinder) stepBPF(at int, sym kernel.Symbol, off uint64) (uint64, error
 	}
 	d := depthAt(code, sym.Addr, int(pc), u.exact)
 	if !d.visited {
-		return 0, fmt.Errorf("%s+0x%x: not reached from the function's entry: how far the stack pointer moved is unknown", sym.Name, off)
+		return d, fmt.Errorf("%s+0x%x: not reached from the function's entry: how far the stack pointer moved is unknown", sym.Name, off)
 	}
+	if d.lost {
+		return d, fmt.Errorf("%s+0x%x: the stack pointer was set to what the code alone does not tell", sym.Name, off)
+	}
+	return d, nil
+}
+
+// leave moves to the caller of a function that stands at a known depth.
+func (u *unwinder) leave(at int, sym kernel.Symbol, d depth) (uint64, error) {
 	cfa := d.cfa(u.sp)
 	if err := u.outwards(cfa); err != nil {
 		return cfa, err
 	}
 	bp, cell := u.bp, u.bpCell
+	var err error
 	if d.saved {
-		cell = cfa - 16
+		cell = cfa - 16 - uint64(d.slot)
 		if bp, err = mem.U64(u.k.Mem(), cell); err != nil {
 			return cfa, fmt.Errorf("frame of %s: %w", sym.Name, err)
 		}
@@ -265,8 +285,28 @@ func (u *unwinder) stepBPF(at int, sym kernel.Symbol, off uint64) (uint64, error
 	return cfa, nil
 }
 
+// calledAt says whether the word at cell is the return address of a direct call
+// to the function at entry.
+func (u *unwinder) calledAt(cell, entry uint64) bool {
+	const callLen = 5
+	ret, err := mem.U64(u.k.Mem(), cell)
+	if err != nil {
+		return false
+	}
+	code, err := mem.Bytes(u.k.Mem(), ret-callLen, callLen)
+	if err != nil {
+		return false
+	}
+	in, err := x86.Decode(code, ret-callLen)
+	if err != nil || in.Op != x86.CALL {
+		return false
+	}
+	target, ok := in.Target()
+	return ok && target == entry
+}
+
 // stepORC finds the caller of compiled code by the ORC entry for it.
-func (u *unwinder) stepORC(at int) (uint64, error) {
+func (u *unwinder) stepORC(at int, sym kernel.Symbol, off uint64) (uint64, error) {
 	f := &u.stack.Frames[at]
 	e, ok, err := u.k.ORC(f.Lookup())
 	if err != nil {
@@ -282,6 +322,11 @@ func (u *unwinder) stepORC(at int) (uint64, error) {
 		}
 		return 0, errEnd
 	case orc.Undefined:
+		// Objtool leaves out whole functions, too (STACK_FRAME_NON_STANDARD):
+		// __crash_kexec, which noted its own registers.
+		if d, err := u.depth(sym, off); err == nil && u.calledAt(d.cfa(u.sp)-8, sym.Addr) {
+			return u.leave(at, sym, d)
+		}
 		return 0, fmt.Errorf("the ORC entry for %s says that its stack cannot be unwound", u.k.FormatAddr(u.pc))
 	}
 	cfa, err := u.cfa(e)

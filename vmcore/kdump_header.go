@@ -149,7 +149,9 @@ func (h *kdumpHeader) check(in *input) error {
 	if need := bitmapBlocks(h.npfn); h.bitmapBlocks < need {
 		return in.errorAt(436, "bitmap size", fmt.Errorf("%w: %d blocks do not hold %d page frames", errRange, h.bitmapBlocks, h.npfn))
 	}
-	if off, n := h.bitmapAt(), h.bitmapBlocks*pageSize; !in.has(off, n) {
+	// A part without pages ends with the last byte used of its bitmaps.
+	last, size := h.lastBitmap()
+	if off, n := h.bitmapAt(), last-h.bitmapAt()+size; !in.has(off, n) {
 		return in.errorAt(off, "bitmap", endsBefore(in, off+n))
 	}
 	if h.split && (h.start > h.end || h.end > maxPFN) {
@@ -181,12 +183,23 @@ func (h *kdumpHeader) descAt() int64 { return h.bitmapAt() + h.bitmapBlocks*page
 // They are one and the same where the writer had nothing to exclude and made
 // one only.
 func (h *kdumpHeader) bitmaps(in *input) (exist, dumped *bitmap) {
-	off, size := h.bitmapAt(), h.bitmapBlocks*pageSize
-	if h.bitmapBlocks < 2*bitmapBlocks(h.npfn) {
-		b := newBitmap(in, off, size, h.npfn)
-		return b, b
+	off := h.bitmapAt()
+	last, size := h.lastBitmap()
+	dumped = newBitmap(in, last, size, h.npfn)
+	if last == off {
+		return dumped, dumped
 	}
-	return newBitmap(in, off, size/2, h.npfn), newBitmap(in, off+size/2, size/2, h.npfn)
+	return newBitmap(in, off, size, h.npfn), dumped
+}
+
+// lastBitmap returns the offset of the last bitmap and the bytes of it that
+// hold bits.
+func (h *kdumpHeader) lastBitmap() (off, size int64) {
+	off, size = h.bitmapAt(), int64((h.npfn+7)/8)
+	if h.bitmapBlocks < 2*bitmapBlocks(h.npfn) {
+		return off, size
+	}
+	return off + h.bitmapBlocks*pageSize/2, size
 }
 
 // parseUtsname decodes struct new_utsname.

@@ -14,9 +14,13 @@ import (
 
 // A crashReport is what report says of a crash.
 type crashReport struct {
-	Panic  string `json:"panic"`
-	Task   task   `json:"task"`
-	RIP    frame  `json:"rip"`
+	Panic    string `json:"panic"`
+	Headline string `json:"headline"`
+	Fault    struct {
+		Kind string `json:"kind"`
+	} `json:"fault"`
+	Task   task  `json:"task"`
+	RIP    frame `json:"rip"`
 	Frames []frame
 	Cause  struct {
 		Title     string `json:"title"`
@@ -34,6 +38,9 @@ type crashReport struct {
 	Unread      []string `json:"unread"`
 }
 
+// caseEScenes are the crashes of case E: dumped by QEMU, and by the kernel.
+var caseEScenes = []string{"casee-6.1", "casee-6.12", "kexec-6.1", "kexec-6.12"}
+
 // caseEFrames is the stack of case E: a kfunc overwrote the frame pointer of
 // the BPF function that called it.
 var caseEFrames = []string{
@@ -44,13 +51,20 @@ var caseEFrames = []string{
 // TestCaseE checks the report of a crash in a BPF program, to the byte, where
 // the truth is known.
 func TestCaseE(t *testing.T) {
-	for _, kernel := range []string{"6.1", "6.12"} {
-		t.Run(kernel, func(t *testing.T) {
-			r := report(t, dumptest.Get(t, "casee-"+kernel+".elf"))
+	for _, scene := range caseEScenes {
+		t.Run(scene, func(t *testing.T) {
+			r := report(t, dumptest.Get(t, scene+".elf"))
 			qt.Check(t, qt.DeepEquals(symbols(r.Frames), caseEFrames))
 			qt.Check(t, qt.Equals(r.RIP.Symbol, "call_kfunc"))
 			qt.Check(t, qt.Equals(r.Task.Comm, "guest"))
-			qt.Check(t, qt.StringContains(r.Panic, "Fatal exception"))
+			if strings.HasPrefix(scene, "kexec") {
+				// The crash kernel is booted before panic() is called.
+				qt.Check(t, qt.Equals(r.Panic, ""))
+			} else {
+				qt.Check(t, qt.StringContains(r.Panic, "Fatal exception"))
+			}
+			qt.Check(t, qt.Matches(r.Headline, "BUG: unable to handle page fault for address: ffffffffea.*"))
+			qt.Check(t, qt.Equals(r.Fault.Kind, "page fault"))
 			qt.Check(t, qt.HasLen(r.Unread, 0))
 
 			top := r.Frames[0].BPF
@@ -73,10 +87,10 @@ func TestCaseE(t *testing.T) {
 // TestCaseEIsTheGuests holds the report against the console: what the kernel
 // itself printed when it crashed.
 func TestCaseEIsTheGuests(t *testing.T) {
-	for _, kernel := range []string{"6.1", "6.12"} {
-		t.Run(kernel, func(t *testing.T) {
-			log := ksleuth(t, cli.StatusOK, "-t", dumptest.Get(t, "casee-"+kernel+".elf"), "log", "--raw")
-			r := report(t, dumptest.Get(t, "casee-"+kernel+".elf"))
+	for _, scene := range caseEScenes {
+		t.Run(scene, func(t *testing.T) {
+			log := ksleuth(t, cli.StatusOK, "-t", dumptest.Get(t, scene+".elf"), "log", "--raw")
+			r := report(t, dumptest.Get(t, scene+".elf"))
 			// Since 6.12 the uid stands between the two.
 			qt.Check(t, qt.IsTrue(regexp.MustCompile(fmt.Sprintf(`CPU: %d (UID: 0 )?PID: %d `, r.Task.CPU, r.Task.PID)).MatchString(log)))
 			// The kernel's own trace: the lines without a question mark, which
@@ -99,6 +113,7 @@ func TestFingerprint(t *testing.T) {
 		dumptest.Get(t, "casee-6.1.elf"), dumptest.Get(t, "casee-6.1.kdump"), // one boot
 		"../../testdata/example.kdump", // another
 		dumptest.Get(t, "casee-6.12.elf"),
+		dumptest.Get(t, "kexec-6.1.elf"), dumptest.Get(t, "kexec-6.12.elf"),
 	} {
 		f := report(t, dump).Fingerprint
 		prints[f] = append(prints[f], dump)

@@ -20,7 +20,12 @@ import (
 // that crashed against crash. Version 8.0.2 knows of this kernel's tasks only
 // those that were running, and no BPF program.
 func TestCrash(t *testing.T) {
-	dump := dumptest.Get(t, "casee-"+drgnKernel+".kdump")
+	for _, file := range []string{"casee-" + drgnKernel + ".kdump", "kexec-" + drgnKernel + ".elf"} {
+		t.Run(file, func(t *testing.T) { compareCrash(t, dumptest.Get(t, file)) })
+	}
+}
+
+func compareCrash(t *testing.T, dump string) {
 	out := askCrash(t, dump, "bt", "mod", "log") // starting it takes seconds
 	bt, mods, ok := strings.Cut(out, "     MODULE ")
 	qt.Assert(t, qt.IsTrue(ok), qt.Commentf("%s", out))

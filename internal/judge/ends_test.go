@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-
-	"github.com/ksleuth/ksleuth/cli"
 )
 
 // TestStacksEnd checks that every stack of every task is followed to its end:
@@ -23,9 +21,9 @@ func TestStacksEnd(t *testing.T) {
 	}
 	eachScene(t, func(t *testing.T, dump string, _ func(string) string) {
 		frames := 0
-		for _, k := range answers[task](t, cli.StatusOK, "task", dump, "bt", "all") {
+		for _, k := range stacks(t, dump) {
 			frames += len(k.Frames)
-			if !qt.Check(t, qt.Equals(k.End, ""), qt.Commentf("%v", k)) || len(k.Frames) == 0 {
+			if k.End != "" || len(k.Frames) == 0 { // stacks has said so; in user mode
 				continue
 			}
 			f := k.Frames[len(k.Frames)-1]

@@ -48,7 +48,7 @@ func sameAnswers(t *testing.T, want string, forms ...string) {
 	t.Helper()
 	for _, q := range questions {
 		s1, a := answer(t, q, want)
-		qt.Assert(t, qt.IsTrue(s1 == cli.StatusOK || s1 == cli.StatusFault), qt.Commentf("%s: %s", q, a))
+		qt.Assert(t, qt.Not(qt.Equals(s1, cli.StatusUsage)), qt.Commentf("%s: status %d: %.500s", q, s1, a))
 		s2, b := answer(t, q, forms...)
 		if a != b || s1 != s2 {
 			t.Errorf("%s: status %d from the ELF dump, %d from %s; answers differ at\n%s", q, s1, s2, forms, firstDifference(a, b))
@@ -91,9 +91,13 @@ type dumpForm struct {
 // makedumpfileForms are the forms that Debian's makedumpfile, which has
 // neither snappy nor zstd, can write.
 var makedumpfileForms = []dumpForm{
+	{name: "uncompressed"},
 	{name: "zlib", args: []string{"-c"}},
-	{name: "split", args: []string{"-l", "--split"}, parts: 3},
+	// The default block is larger than these dumps: one part gets all pages.
+	{name: "split", args: []string{"-l", "--split", "--splitblock-size", "32"}, parts: 3},
+	{name: "split unequally", args: []string{"-l", "--split"}, parts: 2},
 	{name: "filtered", args: []string{"-l", "-d", "31"}},
+	{name: "zlib filtered", args: []string{"-c", "-d", "31"}},
 	{name: "ELF filtered", args: []string{"-E", "-d", "31"}},
 	{name: "flattened", args: []string{"-F", "-l", "-d", "31"}},
 }

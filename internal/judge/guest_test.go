@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ var scenes = []string{
 
 // eachScene runs a subtest for each dump; said returns what the guest said.
 func eachScene(t *testing.T, test func(t *testing.T, dump string, said func(ext string) string)) {
-	for _, scene := range scenes {
+	for _, scene := range slices.Concat(scenes, kexecScenes) {
 		t.Run(scene, func(t *testing.T) {
 			test(t, dumptest.Get(t, scene+".elf"), func(ext string) string {
 				b, err := os.ReadFile(dumptest.Get(t, scene+ext))

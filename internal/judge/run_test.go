@@ -114,6 +114,33 @@ func symbols(frames []frame) []string {
 	return out
 }
 
+// stacks returns every task with its stack, and checks that each stack is
+// followed to its end.
+func stacks(t testing.TB, dump string) []task {
+	t.Helper()
+	status, out, errs := run(t, "-t", dump, "-o", "json", "bt", "all")
+	want := cli.StatusOK
+	tasks := decode[task](t, "task", out)
+	for _, k := range tasks {
+		if k.End != "" && stuffing(k) {
+			t.Logf("%v was filling the return stack buffer, for which there is no ORC: %s", k, k.End)
+			want = cli.StatusDamaged
+		} else if k.End != "" {
+			t.Errorf("%v: %s", k, k.End)
+			want = cli.StatusDamaged
+		}
+	}
+	qt.Assert(t, qt.Equals(status, want), qt.Commentf("%s", errs))
+	return tasks
+}
+
+// stuffing says whether a task was in the few calls by which __switch_to_asm
+// fills the CPU's return stack buffer. They are patched in at boot, and the
+// ORC tables do not know what they do to the stack pointer.
+func stuffing(k task) bool {
+	return k.Running && len(k.Frames) > 0 && k.Frames[0].Symbol == "__switch_to_asm"
+}
+
 // A file is what files says of an open file.
 type file struct {
 	PID     int    `json:"pid"`

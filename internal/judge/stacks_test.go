@@ -22,8 +22,7 @@ func TestKernelsOwnStacks(t *testing.T) {
 			own := readStacks(t, dumptest.Get(t, "traced-"+kernel+".stacks"))
 			sched := schedText(t, dump)
 			same := 0
-			for _, task := range answers[task](t, 0, "task", dump, "bt", "all") {
-				qt.Check(t, qt.Equals(task.End, ""), qt.Commentf("%v", task))
+			for _, task := range stacks(t, dump) {
 				want, ok := own[task.PID]
 				if !ok || task.PID == 0 || task.Running {
 					continue
@@ -69,7 +68,7 @@ func TestTracedStacks(t *testing.T) {
 			dump := dumptest.Get(t, "traced-"+kernel+".elf")
 			found := make(map[string][]frame)
 			spinning := false
-			for _, task := range answers[task](t, 0, "task", dump, "bt", "all") {
+			for _, task := range stacks(t, dump) {
 				found[task.Comm] = task.Frames
 				spinning = spinning || slices.Contains(symbols(task.Frames), "bpf_test_run")
 			}

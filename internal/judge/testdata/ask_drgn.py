@@ -38,12 +38,17 @@ def open_dump(dump, vmlinux):
 
 
 def frames(trace):
-    """What a stack trace says, innermost first, without the user's frames."""
+    """What a stack trace says, innermost first, without the user's frames, and
+    whether drgn itself says that it lost its way."""
     out = []
     for f in trace:
         if f.is_inline:
             continue
-        if f.pc < 1 << 63:
+        try:
+            pc = f.pc
+        except LookupError:
+            return out, True
+        if pc < 1 << 63:
             break
         try:
             # As drgn itself looks up a frame: by the call, not by what is behind it.
@@ -51,7 +56,7 @@ def frames(trace):
         except LookupError:
             name = ""
         out.append({"pc": hex(f.pc), "symbol": name})
-    return out
+    return out, False
 
 
 def registers(cpu):
@@ -98,12 +103,13 @@ def tasks():
             trace, how = sleeping(t), "inactive_task_frame"
         else:
             trace, how = prog.stack_trace(t), "task_struct"
+        known, lost = frames(trace)
         yield {
             "addr": hex(t.value_()), "pid": t.pid.value_(), "tgid": t.tgid.value_(),
             "ppid": t.real_parent.tgid.value_(), "comm": t.comm.string_().decode(),
             "state": task_state_to_char(t), "cpu": t.thread_info.cpu.value_(),
             "kernel_thread": bool(t.flags & 0x200000), "running": cpu is not None,
-            "frames": frames(trace), "unwound": how,
+            "frames": known, "lost": lost, "unwound": how,
         }
 
 
