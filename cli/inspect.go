@@ -163,7 +163,8 @@ func (a *app) printCommand() *cobra.Command {
 		Long: `Print evaluates a C expression: casts, -> . [] & * sizeof, arithmetic, comparisons.
 Besides C there are container_of(PTR, TYPE, MEMBER), offsetof(TYPE, MEMBER),
 per_cpu(VAR, CPU), per_cpu_ptr(PTR, CPU) and list_for_each(HEAD, TYPE, MEMBER),
-which gives a sequence to which everything after it applies.`,
+which gives a sequence to which everything after it applies. Write -- before an
+expression that begins with a minus.`,
 		Example: `  ksleuth -t vmcore print 'init_task.comm'
   ksleuth -t vmcore print '((struct bpf_prog *)0xffffc90000185000)->aux->name'
   ksleuth -t vmcore print 'per_cpu(runqueues, 0).curr->pid'
