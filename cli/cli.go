@@ -313,3 +313,41 @@ func (a *app) checkFlags() error {
 	a.log = slog.New(slog.NewTextHandler(a.streams.Err, &slog.HandlerOptions{Level: level}))
 	return nil
 }
+
+// commands returns every command. Help lists them by group and name.
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.reportCommand(),
+		a.btCommand(), a.psCommand(), a.filesCommand(), a.logCommand(), a.modsCommand(),
+		a.symCommand(), a.typeCommand(), a.printCommand(), a.readCommand(), a.disasmCommand(),
+		a.captureCommand(),
+	}
+}
+
+// gap notes that something could not be read: the answer goes on without it.
+func (a *app) gap(err error) {
+	if err == nil {
+		return
+	}
+	a.gaps = true
+	for _, e := range unjoin(err) {
+		if a.output == "json" {
+			_ = a.emitJSON("error", errorData{Message: e.Error(), Status: statusOf(e)}) // the exit status still tells
+			continue
+		}
+		fmt.Fprintf(a.streams.Err, "ksleuth: %s\n", oneLine(e))
+	}
+}
+
+// unjoin takes joined errors apart.
+func unjoin(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() { // a sentence of its own that wraps several
+		return []error{err}
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, unjoin(e)...)
+	}
+	return out
+}

@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 
+	"github.com/spf13/cobra"
+
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
@@ -23,4 +25,45 @@ func (a *app) bpfObject(k *kernel.Kernel, f kobj.File) *bpf.Object {
 		return nil
 	}
 	return o
+}
+
+func (a *app) filesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "files PID",
+		Short:   "Open files of a process, BPF objects named",
+		GroupID: groupInspect,
+		Example: "  ksleuth -t vmcore files 1",
+		Args:    exactly(1, "a pid"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			pid, err := parsePID(args[0])
+			if err != nil {
+				return err
+			}
+			k, err := a.open()
+			if err != nil {
+				return err
+			}
+			t, err := kobj.FindTask(k, pid)
+			if err != nil {
+				return noTask(err)
+			}
+			files, err := kobj.Files(k, t)
+			a.gap(err)
+			if a.output == "json" {
+				for _, f := range files {
+					if err := a.emitJSON("file", fileData{File: f, PID: t.PID, BPF: a.bpfObject(k, f)}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			a.printer().Files(files, func(f kobj.File) string {
+				if o := a.bpfObject(k, f); o != nil {
+					return o.String()
+				}
+				return ""
+			})
+			return nil
+		},
+	}
 }

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ksleuth/ksleuth/kobj"
+)
+
+func (a *app) logCommand() *cobra.Command {
+	var raw, caller bool
+	var level string
+	c := &cobra.Command{
+		Use:     "log",
+		Short:   "The kernel's log",
+		GroupID: groupInspect,
+		Long: `Log prints the kernel's log buffer, as dmesg does. It needs little of a dump:
+VMCOREINFO and the buffer itself, no types. Errors and worse are red.`,
+		Example: `  ksleuth -t vmcore log
+  ksleuth -t vmcore log --level err      # errors and worse
+  ksleuth -t vmcore log --caller         # which task or CPU wrote each line
+  ksleuth -t vmcore log --raw            # with priorities, as dmesg --raw`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			most, ok := kobj.ParseLevel(level)
+			if !ok {
+				return usage(fmt.Errorf("--level %q: one of %s", level, strings.Join(kobj.Levels[:], ", ")))
+			}
+			k, err := a.open()
+			if err != nil {
+				return err
+			}
+			log, gaps, err := kobj.Log(k)
+			if err != nil {
+				return err
+			}
+			for _, g := range gaps {
+				a.gap(g.Err)
+			}
+			log = slices.DeleteFunc(log, func(r kobj.LogRecord) bool { return r.Level > most })
+			switch {
+			case a.output == "json":
+				for i := range log {
+					if err := a.emitJSON("log", &log[i]); err != nil {
+						return err
+					}
+				}
+			case raw:
+				var buf []byte
+				for i := range log {
+					buf = log[i].AppendSyslog(buf[:0])
+					a.out.Write(buf) // an error sticks until the flush
+				}
+			default:
+				a.printer().Log(log, caller)
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&raw, "raw", false, "print <priority> before each line and nothing else changed")
+	c.Flags().BoolVar(&caller, "caller", false, "print the task (T) or CPU (C) that wrote each line")
+	c.Flags().StringVar(&level, "level", "debug", "leave out what is less urgent than this `LEVEL`:\n"+strings.Join(kobj.Levels[:], ", "))
+	return c
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/stack"
+)
+
+func (a *app) psCommand() *cobra.Command {
+	var flat bool
+	c := &cobra.Command{
+		Use:     "ps",
+		Short:   "Tasks",
+		GroupID: groupInspect,
+		Long: `Ps lists every task below its parent, with its threads, state, CPU and the time
+it ran. Kernel threads stand in brackets; tasks that were running are green.`,
+		Example: `  ksleuth -t vmcore ps
+  ksleuth -t vmcore -o json ps | jq -r 'select(.data.state == "D") | .data.comm'`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			tasks, err := a.tasks(true)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				for _, t := range tasks {
+					if err := a.emitJSON("task", taskStack{Task: t, Frames: []stack.Frame{}}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			if flat {
+				a.printer().Tasks(tasks)
+			} else {
+				a.printer().TaskTree(tasks)
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&flat, "flat", false, "list in the kernel's order, not as a tree")
+	return c
+}
+
+// tasks returns every task. What could not be read is said on standard error
+// and in the exit status; it is an error only if nothing was read.
+func (a *app) tasks(idle bool) ([]kobj.Task, error) {
+	k, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := kobj.Tasks(k, idle)
+	if err != nil && len(tasks) == 0 {
+		return nil, err
+	}
+	a.gap(err)
+	return tasks, nil
+}
