@@ -45,6 +45,7 @@ var apart = map[string][]string{
 	"internal/guest/guestinit": {"internal/guest/wire"},
 	"internal/example":         {"kernel", "mem", "vmcore"},
 	"internal/dumptest":        {"mem", "vm", "vmcore"},
+	"internal/cmd/bench":       {"internal/dumptest", "vm"},
 	"internal/cmd/mkdumps":     {"internal/dumptest"},
 	"internal/cmd/vmexec":      {"vm"},
 	"x86/gen":                  {},
