@@ -35,8 +35,8 @@ func (k *Kernel) loadRegisters() map[int]vmcore.CPU {
 	}
 	clear(out)
 	present, err := k.PresentCPUs()
-	if err != nil {
-		return nil
+	if err != nil || len(k.cpus) == 0 || k.cpus[0].QEMU == nil && len(k.cpus) != len(present) {
+		return nil // some CPU has no note, and which is not known
 	}
 	for i, cpu := range present[:min(len(present), len(k.cpus))] {
 		out[cpu] = k.cpus[i]
@@ -45,8 +45,7 @@ func (k *Kernel) loadRegisters() map[int]vmcore.CPU {
 }
 
 // wroteNote reports whether a CPU's crash_notes hold the given registers: an
-// ELF note of type NT_PRSTATUS that crash_save_cpu wrote (kernel/crash_core.c;
-// kernel/kexec_core.c before 6.8).
+// ELF note of type NT_PRSTATUS, written by crash_save_cpu.
 func (k *Kernel) wroteNote(cpu int, want vmcore.CPU) bool {
 	const (
 		descAt  = 12 + 8 // behind the header and the name "CORE"

@@ -148,3 +148,26 @@ func FuzzDepths(f *testing.F) {
 		depthAt(code, entry, pc, false)
 	})
 }
+
+// TestDepthOfCompiled: what compiled code does that generated code does not.
+func TestDepthOfCompiled(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		code []byte
+		want depth // behind it
+	}{
+		{"push %r15; push %rbp", []byte{0x41, 0x57, 0x55}, depth{bytes: 16, saved: true, slot: 8, visited: true}},
+		{"push %r15; push %rbp; mov %rsp,%rbp", []byte{0x41, 0x57, 0x55, 0x48, 0x89, 0xe5}, depth{bytes: 16, saved: true, slot: 8, visited: true}},
+		{"sub $0x90,%rsp; pushf", []byte{0x48, 0x81, 0xec, 0x90, 0, 0, 0, 0x9c}, depth{bytes: 0x98, visited: true}},
+		{"pushf; pop 0x90(%rsp)", []byte{0x9c, 0x8f, 0x84, 0x24, 0x90, 0, 0, 0}, depth{visited: true}},
+		{"pushf; popf", []byte{0x9c, 0x9d}, depth{visited: true}},
+		{"and $-16,%rsp", []byte{0x48, 0x83, 0xe4, 0xf0}, depth{lost: true, visited: true}},
+		{"mov %rdi,%rsp", []byte{0x48, 0x89, 0xfc}, depth{lost: true, visited: true}},
+		{"lea 8(%rdi),%rsp", []byte{0x48, 0x8d, 0x67, 0x08}, depth{lost: true, visited: true}},
+		{"push %rbp; mov %rsp,%rbp; and $-16,%rsp; leave", []byte{0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xf0, 0xc9}, depth{visited: true}},
+		{"leave", []byte{0xc9}, depth{lost: true, visited: true}},
+	} {
+		code := append(test.code, 0x90)
+		qt.Check(t, qt.Equals(depthAt(code, 0x1000, len(test.code), true), test.want), qt.Commentf("%s", test.name))
+	}
+}

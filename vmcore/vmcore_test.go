@@ -237,6 +237,24 @@ func TestELFSegments(t *testing.T) {
 	qt.Check(t, qt.IsNil(open(t, makeELF([]elfSeg{{typ: ptLoad, data: page('a')}}, false)).Virtual()))
 }
 
+// TestSplitEmpty: makedumpfile ends a part that got no pages with the last byte
+// of the bitmap that has bits, not with its last block.
+func TestSplitEmpty(t *testing.T) {
+	m := machine()
+	whole := writeDump(t, m, m.pfns(), machineMeta(Zlib))
+	npfn := open(t, whole).kdump.files[0].npfn
+	parts := splitAt(t, whole, npfn)
+	off, used := open(t, parts[1]).kdump.files[0].lastBitmap()
+	parts[1] = parts[1][:off+used]
+	qt.Assert(t, qt.Not(qt.Equals(used%pageSize, 0)))
+	c := open(t, parts...)
+	wantImage(t, c, m, m, mem.Truncated)
+	qt.Check(t, qt.HasLen(c.Warnings(), 0))
+
+	_, err := New(asFiles(parts[0], parts[1][:off+used-1])...)
+	qt.Check(t, qt.ErrorMatches(err, ".*bitmap: unexpected EOF"))
+}
+
 func TestSplitMissing(t *testing.T) {
 	m := machine()
 	parts := splitAt(t, writeDump(t, m, m.pfns(), machineMeta(Zlib)), 0x20, 0x10000)

@@ -17,8 +17,8 @@ import (
 var kexecScenes = []string{"kexec-5.10", "kexec-6.1", "kexec-6.12", "kexec-7.2"}
 
 // kexecForms is the one form checked of some scenes. Debian's makedumpfile,
-// 1.7.2, must not filter kernels since 6.10: it takes tasks for user memory,
-// because a slab's pages are marked in page_type since 46df8e73a4a3.
+// 1.7.2, must not filter kernels since 6.10: those mark the pages of slabs
+// otherwise (PAGE_SLAB_MAPCOUNT_VALUE of VMCOREINFO), and it leaves out tasks.
 var kexecForms = map[string]string{"kexec-5.10": "filtered", "kexec-6.12": "zlib", "kexec-7.2": "zlib"}
 
 // TestKexecForms asks the same of the kernel's own dump and of what
