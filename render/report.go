@@ -7,6 +7,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"github.com/ksleuth/ksleuth/finding"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/report"
@@ -41,7 +42,7 @@ func (p *Printer) reportHead(r *report.Report) {
 	case r.Panic != "":
 		head += fmt.Sprintf(": panic %q", r.Panic)
 	case r.Task != nil:
-		head += ": panic"
+		head += ": crashed"
 	default:
 		head += ": no panic"
 	}
@@ -61,13 +62,11 @@ func (p *Printer) reportHead(r *report.Report) {
 func (p *Printer) reportAnswer(r *report.Report) {
 	p.Paragraph("WHAT", what(r))
 	if c := r.Cause; c != nil && (len(c.Evidence) > 0 || r.Fault == nil) {
-		p.Paragraph("WHY", c.Text)
+		if r.Fault == nil || c.Text != r.Fault.Text { // else WHAT has said it
+			p.Paragraph("WHY", c.Text)
+		}
 		for _, e := range c.Evidence {
-			text := e.Text
-			if e.Insn != "" {
-				text = strings.TrimSpace(fmt.Sprintf("%s\u00a0\u00a0%s: %s", text, e.Addr, e.Insn))
-			}
-			p.Bullet(text)
+			p.evidence(e)
 		}
 		p.Bullet("certainty: " + string(c.Certainty))
 		if r.Missing != "" {
@@ -80,6 +79,21 @@ func (p *Printer) reportAnswer(r *report.Report) {
 			who += ", in " + t.Syscall
 		}
 		p.Paragraph("WHO", who)
+	}
+}
+
+// evidence writes one thing that was read, and the instruction it is about on
+// a line of its own.
+func (p *Printer) evidence(e finding.Evidence) {
+	insn := fmt.Sprintf("%s: %s", e.Addr, e.Insn)
+	switch {
+	case e.Insn == "":
+		p.Bullet(e.Text)
+	case e.Text == "":
+		p.Bullet(insn)
+	default:
+		p.Bullet(e.Text)
+		p.Line(strings.Repeat(" ", labelWidth+4) + Clean(insn))
 	}
 }
 
