@@ -68,7 +68,7 @@ const maxFrames = 1024
 // From unwinds from the registers of a CPU that ran the given task (0 if
 // unknown).
 func From(k *kernel.Kernel, task uint64, regs vmcore.Regs) Stack {
-	u := &unwinder{k: k, task: task, regs: &regs, pc: regs.RIP, sp: regs.RSP, bp: regs.RBP, exact: true, first: true}
+	u := &unwinder{k: k, task: task, regs: &regs, pc: regs.RIP, sp: regs.RSP, bp: regs.RBP, exact: true}
 	return u.run()
 }
 
@@ -101,7 +101,6 @@ type unwinder struct {
 	pc, sp, bp uint64
 	bpCell     uint64 // where bp was loaded from; 0 while it is the register's
 	exact      bool
-	first      bool
 	regs       *vmcore.Regs // registers of this very frame, where known
 	regsAddr   uint64
 	recovered  string
@@ -151,7 +150,6 @@ func (u *unwinder) step() error {
 		cfa, err = u.stepORC(at, sym, off)
 	}
 	u.stack.Frames[at].CFA = cfa
-	u.first = false
 	return err
 }
 
