@@ -100,13 +100,13 @@ func (p place) agrees(q place) bool {
 }
 
 const (
-	cr3Table = 0x000f_ffff_ffff_e000 // without the PCID and the bit that PTI flips for user space
+	cr3Table = 0x000f_ffff_ffff_f000 // without the PCID and LAM bits
+	ptiUser  = 1 << 12               // PTI: set in CR3 while user space runs; the kernel's table is the page before
 	cr4LA57  = 1 << 12
 )
 
 // byCPU finds the kernel by the control registers that QEMU notes: every
-// process's page tables map it. Its text is the first executable memory where
-// the image can be.
+// process's page tables map it.
 func byCPU(src Source) (place, error) {
 	for _, cpu := range src.CPUs() {
 		if cpu.QEMU == nil {
@@ -116,15 +116,36 @@ func byCPU(src Source) (place, error) {
 		if cpu.QEMU.CR[4]&cr4LA57 != 0 {
 			levels = 5
 		}
-		space, err := paging.New(paging.Config{Phys: src, Root: cpu.QEMU.CR[3] & cr3Table, Levels: levels})
-		if err != nil {
-			return place{}, err
-		}
-		for at := uint64(kernelMap); at < kernelMap+maxImage; at += imageAlign {
-			if m, err := space.Walk(at); err == nil && m.Exec {
-				return place{space: space, stext: at}, nil
+		root := cpu.QEMU.CR[3] & cr3Table
+		for _, root := range []uint64{root, root &^ ptiUser} {
+			space, err := paging.New(paging.Config{Phys: src, Root: root, Levels: levels})
+			if err != nil {
+				return place{}, err
+			}
+			if stext, ok := findImage(space); ok {
+				return place{space: space, stext: stext}, nil
 			}
 		}
 	}
 	return place{}, errors.New("no CPU's page tables, which QEMU notes, map a kernel")
+}
+
+// findImage finds the kernel's image: its text is the first executable memory
+// where it can be, and its data, which PTI hides from user space, is writable.
+func findImage(space *paging.AddressSpace) (stext uint64, ok bool) {
+	const most = 128 << 20 // an image's size
+	for at := uint64(kernelMap); at < kernelMap+maxImage; at += imageAlign {
+		m, err := space.Walk(at)
+		switch {
+		case err != nil:
+		case m.Exec && stext == 0:
+			stext = at
+		case m.Writable && !m.Exec && stext != 0:
+			return stext, true
+		}
+		if stext != 0 && at-stext > most {
+			break
+		}
+	}
+	return 0, false
 }

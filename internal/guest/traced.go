@@ -12,8 +12,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"github.com/ksleuth/ksleuth/internal/guest/objects"
 )
 
 const tracefs = "/sys/kernel/tracing"
@@ -25,9 +26,11 @@ func traced([]string) error {
 	if err := populate(); err != nil {
 		return err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
+	objs, err := objects.Load()
+	if err != nil {
 		return err
 	}
+	defer objs.Close()
 	for _, step := range []struct {
 		comm  string
 		trace func() error

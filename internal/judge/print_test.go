@@ -25,7 +25,7 @@ var objects = []struct {
 	members string
 }{
 	{"init_task", "prog['init_task']", `comm pid tgid flags prio static_prio normal_prio rt_priority policy
-		nr_cpus_allowed mm active_mm active_mm->pgd exit_state exit_code personality sched_reset_on_fork sched_contributes_to_load
+		nr_cpus_allowed mm active_mm exit_state exit_code personality sched_reset_on_fork sched_contributes_to_load
 		sched_migrated sched_remote_wakeup in_execve in_iowait no_cgroup_migration utime stime nvcsw nivcsw
 		start_time start_boottime cred cred->uid.val cred->cap_effective fs->umask files->count.counter
 		nsproxy->uts_ns->name nsproxy->net_ns signal->nr_threads signal->rlim sighand->count
