@@ -2,6 +2,7 @@ package dumptest
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -58,8 +59,16 @@ type Symbol struct {
 // Kallsyms returns the core kernel's part of a scene's /proc/kallsyms.
 func Kallsyms(t testing.TB, scene string) []Symbol {
 	t.Helper()
-	f, err := os.Open(Get(t, scene+".kallsyms"))
+	out, err := readKallsyms(Get(t, scene+".kallsyms"))
 	qt.Assert(t, qt.IsNil(err))
+	return out
+}
+
+func readKallsyms(path string) ([]Symbol, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
 	defer f.Close()
 	var out []Symbol
 	lines := bufio.NewScanner(f)
@@ -69,9 +78,10 @@ func Kallsyms(t testing.TB, scene string) []Symbol {
 			continue // of a module, or [bpf]
 		}
 		addr, err := strconv.ParseUint(fields[0], 16, 64)
-		qt.Assert(t, qt.IsNil(err))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
 		out = append(out, Symbol{addr, fields[1][0], fields[2]})
 	}
-	qt.Assert(t, qt.IsNil(lines.Err()))
-	return out
+	return out, lines.Err()
 }

@@ -81,7 +81,7 @@ func Make(ctx context.Context, name string) (string, error) {
 }
 
 func find(name string) (scene, error) {
-	for _, s := range slices.Concat(scenes, sizedScenes) {
+	for _, s := range slices.Concat(scenes, sizedScenes, crashScenes()) {
 		if s.name == name {
 			return s, nil
 		}
@@ -131,6 +131,9 @@ func (s *scene) key(files ...string) (string, error) {
 	}
 	if s.kexec {
 		fmt.Fprintln(h, "kexec", s.cpus, s.offline)
+	}
+	if s.brief {
+		fmt.Fprintln(h, "brief", s.patch)
 	}
 	for _, name := range files {
 		f, err := os.Open(name)
@@ -197,8 +200,17 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 	if err != nil {
 		return err
 	}
-	if err := recordFacts(ctx, v, base); err != nil {
+	if err := recordFacts(ctx, v, base, s.brief); err != nil {
 		return err
+	}
+	if s.patch != "" {
+		symbols, err := readKallsyms(base + ".kallsyms")
+		if err != nil {
+			return err
+		}
+		if err := s.apply(v, symbols); err != nil {
+			return err
+		}
 	}
 	if s.kexec {
 		return crashAndSave(ctx, v, p, base)
@@ -211,7 +223,7 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 			return err
 		}
 	}
-	return dump(v, base)
+	return dump(v, base, s.brief)
 }
 
 // startWorkload starts the guest program's subcommand and waits for "ready".
@@ -243,8 +255,11 @@ func (a announce) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func recordFacts(ctx context.Context, v *vm.VM, base string) error {
+func recordFacts(ctx context.Context, v *vm.VM, base string, brief bool) error {
 	for _, fact := range facts {
+		if brief && fact.ext != "kallsyms" {
+			continue
+		}
 		f, err := os.Create(base + "." + fact.ext)
 		if err != nil {
 			return err
@@ -266,12 +281,14 @@ func recordFacts(ctx context.Context, v *vm.VM, base string) error {
 }
 
 // dump writes both dumps, of one moment, and the console.
-func dump(v *vm.VM, base string) error {
+func dump(v *vm.VM, base string, brief bool) error {
 	if err := v.Pause(); err != nil {
 		return err
 	}
-	if err := v.DumpMemory(base+".elf", vm.DumpELF); err != nil {
-		return err
+	if !brief {
+		if err := v.DumpMemory(base+".elf", vm.DumpELF); err != nil {
+			return err
+		}
 	}
 	if err := v.DumpMemory(base+".kdump", vm.DumpKdumpZlib); err != nil {
 		return err

@@ -29,6 +29,8 @@ type scene struct {
 	kexec    bool   // the dump is /proc/vmcore, saved by a crash kernel
 	cpus     int    // or 0 for the default
 	offline  string // CPU to take offline, or ""
+	patch    string // of the guest's code before the trigger; see Crash
+	brief    bool   // only the kdump, the console and kallsyms are kept
 	// trigger, if set, is the line of the console that comes some time
 	// after the workload got SIGUSR1, when the dump is due.
 	trigger *regexp.Regexp

@@ -20,7 +20,8 @@ var workloads = map[string]func(args []string) error{
 	"sleep":     sleep,
 	"ps":        ps,
 	"dmesg":     dmesg,
-	"sysrq":     sysrq,
+	"sysrq":     whenTold(sysrq),
+	"getpgid":   whenTold(getpgid),
 	"offline":   offline,
 	"loadcrash": loadCrashKernel,
 	"savecore":  saveCore,
@@ -33,7 +34,7 @@ func main() {
 		guestinit.Main()
 	}
 	if len(os.Args) < 2 || workloads[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: guest idle|casee|sysrq|traced|ps|stacks|dmesg|bpf|loadcrash|savecore|offline CPU|sleep NAME|nanosleep NAME")
+		fmt.Fprintln(os.Stderr, "usage: guest idle|casee|sysrq|getpgid|traced|ps|stacks|dmesg|bpf|loadcrash|savecore|offline CPU|sleep NAME|nanosleep NAME")
 		os.Exit(2)
 	}
 	if err := workloads[os.Args[1]](os.Args[2:]); err != nil {

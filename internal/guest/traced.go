@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"github.com/ksleuth/ksleuth/internal/guest/objects"
@@ -24,6 +25,9 @@ const tracefs = "/sys/kernel/tracing"
 // BPF program.
 func traced([]string) error {
 	if err := populate(); err != nil {
+		return err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 programs count against it
 		return err
 	}
 	objs, err := objects.Load()

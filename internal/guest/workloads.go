@@ -55,19 +55,30 @@ func crash([]string) error {
 	return nil
 }
 
-// sysrq sets the scene of idle, says "ready", and has the kernel crash itself
+// whenTold makes a workload that sets the scene of idle, says "ready", and acts
 // when it gets SIGUSR1.
-func sysrq([]string) error {
-	if err := populate(); err != nil {
-		return err
+func whenTold(act func() error) func([]string) error {
+	return func([]string) error {
+		if err := populate(); err != nil {
+			return err
+		}
+		objs, err := objects.Load()
+		if err != nil {
+			return err
+		}
+		defer objs.Close()
+		awaitTrigger()
+		return act()
 	}
-	objs, err := objects.Load()
-	if err != nil {
-		return err
-	}
-	defer objs.Close()
-	awaitTrigger()
-	return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+}
+
+// sysrq has the kernel crash itself.
+func sysrq() error { return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0) }
+
+// getpgid calls the function that the host has patched.
+func getpgid() error {
+	_, err := syscall.Getpgid(0)
+	return err
 }
 
 // awaitTrigger says "ready" and waits for SIGUSR1.
