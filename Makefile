@@ -36,7 +36,7 @@ demo: build
 	bin/ksleuth $(example) print 'per_cpu(runqueues, 1).curr->comm'
 
 test: tools kernels lint dumps
-	KSLEUTH_REQUIRE_VM=1 KSLEUTH_DUMPS=$(cache)/dumps/all KSLEUTH_VMLINUX=$(cache)/kernels/$(judged)/vmlinux \
+	KSLEUTH_REQUIRE_VM=1 KSLEUTH_VMLINUX=$(cache)/kernels/$(judged)/vmlinux \
 		go test -timeout 20m $(TESTFLAGS) ./...
 	$(MAKE) matrix
 
@@ -52,11 +52,9 @@ kernels: tools
 	scripts/kernels
 	scripts/kernels --dbg $(judged)
 
-# The dumps of all scenes, in one directory.
+# The dumps that several packages' tests share.
 dumps: kernels
-	rm -rf $(cache)/dumps/all
-	mkdir -p $(cache)/dumps/all
-	go run ./internal/cmd/mkdumps | while read -r name dir; do ln -sf "$$dir"/* $(cache)/dumps/all/; done
+	go run ./internal/cmd/mkdumps
 
 lint:
 	go vet ./...

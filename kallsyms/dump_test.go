@@ -7,10 +7,11 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/ksleuth/ksleuth/internal/dumptest"
+	"github.com/ksleuth/ksleuth/internal/dumptest/kimage"
 	"github.com/ksleuth/ksleuth/mem"
 )
 
-func locations(t testing.TB, m *dumptest.Image) Locations {
+func locations(t testing.TB, m *kimage.Memory) Locations {
 	loc, ok := LocationsFrom(m.Info.Symbol)
 	if !ok {
 		var err error
@@ -24,7 +25,7 @@ func locations(t testing.TB, m *dumptest.Image) Locations {
 func TestDumps(t *testing.T) {
 	for _, scene := range dumptest.Idle {
 		t.Run(scene, func(t *testing.T) {
-			m := dumptest.OpenImage(t, scene)
+			m := kimage.Open(t, scene)
 			want := dumptest.Kallsyms(t, scene)
 			loc := locations(t, m)
 			tab, err := Load(m, loc, Anchor{"_stext", m.Text()})
@@ -93,7 +94,7 @@ func checkNames(t *testing.T, tab *Table) {
 
 func BenchmarkDump(b *testing.B) {
 	for _, scene := range dumptest.Idle {
-		image := dumptest.OpenImage(b, scene)
+		image := kimage.Open(b, scene)
 		// Read before, so that the decoder alone is measured.
 		m := mem.Snapshot{Base: image.Text(), Data: make([]byte, 64<<20)}
 		qt.Assert(b, qt.IsNil(image.ReadMem(m.Data, m.Base)))

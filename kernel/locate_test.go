@@ -9,6 +9,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/ksleuth/ksleuth/internal/dumptest"
+	"github.com/ksleuth/ksleuth/internal/dumptest/kimage"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
@@ -53,7 +54,7 @@ func TestLocate(t *testing.T) {
 				k, err := kernel.FromSource(t.Context(), core)
 				qt.Assert(t, qt.IsNil(err))
 				qt.Check(t, qt.Equals(k.Info().Raw() == "", len(test.words) == 2))
-				image := dumptest.OpenImage(t, scene)
+				image := kimage.Open(t, scene)
 				qt.Check(t, qt.Equals(k.Release(), image.Info.OSRelease()))
 				stext, err := k.Addr("_stext")
 				qt.Assert(t, qt.IsNil(err))

@@ -8,13 +8,14 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/ksleuth/ksleuth/internal/dumptest"
+	"github.com/ksleuth/ksleuth/internal/dumptest/kimage"
 )
 
 // eachDump runs test on the tables of every kernel.
-func eachDump(t *testing.T, test func(t *testing.T, m *dumptest.Image, tab *Table, syms []dumptest.Symbol)) {
+func eachDump(t *testing.T, test func(t *testing.T, m *kimage.Memory, tab *Table, syms []dumptest.Symbol)) {
 	for _, scene := range dumptest.Idle {
 		t.Run(scene, func(t *testing.T) {
-			m := dumptest.OpenImage(t, scene)
+			m := kimage.Open(t, scene)
 			syms := dumptest.Kallsyms(t, scene)
 			loc, ok := LocationsFrom(func(name string) (uint64, bool) {
 				i := slices.IndexFunc(syms, func(s dumptest.Symbol) bool { return s.Name == name })
@@ -39,7 +40,7 @@ func eachDump(t *testing.T, test func(t *testing.T, m *dumptest.Image, tab *Tabl
 // Every entry of the table must decode, and nearly every function must start
 // with the stack as a call leaves it.
 func TestDumps(t *testing.T) {
-	eachDump(t, func(t *testing.T, m *dumptest.Image, tab *Table, syms []dumptest.Symbol) {
+	eachDump(t, func(t *testing.T, m *kimage.Memory, tab *Table, syms []dumptest.Symbol) {
 		count := map[Type]int{}
 		for i := range tab.Len() {
 			e, err := tab.entry(i)

@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/ksleuth/ksleuth/internal/dumptest"
 )
 
 // Benchmarks over a real flattened dump, and over the pages of the made-up
 // machine for each compression.
 
 func BenchmarkOpen(b *testing.B) {
-	path := realDumps(b)[0] + ".kdump"
+	path := dumptest.Get(b, dumptest.Idle[0]+".kdump")
 	b.ReportAllocs()
 	for b.Loop() {
 		c, err := Open(path)
@@ -37,7 +39,7 @@ func eachPage(b *testing.B, c *Core) (pfns []uint64) {
 }
 
 func BenchmarkSequential(b *testing.B) {
-	c := openPaths(b, realDumps(b)[0]+".kdump")
+	c := openPaths(b, dumptest.Get(b, dumptest.Idle[0]+".kdump"))
 	pfns := eachPage(b, c)
 	page := make([]byte, pageSize)
 	b.SetBytes(pageSize)
@@ -50,7 +52,7 @@ func BenchmarkSequential(b *testing.B) {
 }
 
 func BenchmarkRandomWord(b *testing.B) {
-	c := openPaths(b, realDumps(b)[0]+".kdump")
+	c := openPaths(b, dumptest.Get(b, dumptest.Idle[0]+".kdump"))
 	pfns := eachPage(b, c)
 	rng := rand.New(rand.NewPCG(1, 1))
 	word := make([]byte, 8)

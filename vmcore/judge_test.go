@@ -14,29 +14,9 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/ksleuth/ksleuth/internal/dumptest"
 	"github.com/ksleuth/ksleuth/mem"
 )
-
-// dumpsEnv names the directory of real dumps: pairs idle-NAME.elf and
-// idle-NAME.kdump that QEMU wrote of one and the same stopped machine.
-const dumpsEnv = "KSLEUTH_DUMPS"
-
-// realDumps returns the names of the dumps, without suffix.
-func realDumps(t testing.TB) []string {
-	dir := os.Getenv(dumpsEnv)
-	if dir == "" {
-		t.Skipf("no real dumps: %s is not set", dumpsEnv)
-	}
-	paths, err := filepath.Glob(filepath.Join(dir, "idle-*.elf"))
-	qt.Assert(t, qt.IsNil(err))
-	if len(paths) == 0 {
-		t.Skipf("no real dumps: no idle-*.elf in %s", dir)
-	}
-	for i, p := range paths {
-		paths[i] = p[:len(p)-len(".elf")]
-	}
-	return paths
-}
 
 // openPaths opens real dumps.
 func openPaths(t testing.TB, paths ...string) *Core {
@@ -81,10 +61,10 @@ func samePages(t *testing.T, got, want *Core, missing mem.Cause) (lost int) {
 // TestQEMU holds QEMU's two formats, written of the same stopped machine,
 // against each other.
 func TestQEMU(t *testing.T) {
-	for _, name := range realDumps(t) {
-		t.Run(filepath.Base(name), func(t *testing.T) {
-			elf := openPaths(t, name+".elf")
-			kdump := openPaths(t, name+".kdump")
+	for _, scene := range dumptest.Idle {
+		t.Run(scene, func(t *testing.T) {
+			elf := openPaths(t, dumptest.Get(t, scene+".elf"))
+			kdump := openPaths(t, dumptest.Get(t, scene+".kdump"))
 			qt.Check(t, qt.Equals(elf.Format(), "ELF core (QEMU)"))
 			qt.Check(t, qt.Equals(kdump.Format(), "flattened kdump-compressed v6, zlib"))
 			qt.Check(t, qt.HasLen(append(elf.Warnings(), kdump.Warnings()...), 0))
@@ -116,7 +96,7 @@ func TestMakedumpfile(t *testing.T) {
 	}
 	dir := t.TempDir()
 	src := filepath.Join(dir, "vmcore")
-	likeProcVmcore(t, src, openPaths(t, realDumps(t)[0]+".elf"))
+	likeProcVmcore(t, src, openPaths(t, dumptest.Get(t, dumptest.Idle[0]+".elf")))
 	run := func(t *testing.T, stdout string, args ...string) {
 		cmd := exec.Command(tool, args...)
 		var log bytes.Buffer
