@@ -104,7 +104,7 @@ func (c *crash) locate() {
 	}
 }
 
-// isOops names the functions through which every oops passes, since 2.6.
+// isOops names the functions through which oopses pass.
 func isOops(name string) bool {
 	return slices.Contains([]string{"oops_end", "__die", "die", "die_addr", "page_fault_oops", "no_context", "exc_double_fault", "__die_body"}, base(name))
 }
