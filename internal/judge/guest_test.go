@@ -85,9 +85,9 @@ var psChanges = []struct {
 		return g != nil && d != nil && g.ppid == d.ppid && g.comm == d.comm && g.threads == d.threads &&
 			g.ppid == kthreadd && strings.Contains("RDSI", g.state) && strings.Contains("RDSI", d.state)
 	}},
-	{"a Go program runs, or has started another thread", func(g, d *process) bool {
+	{"a Go program, as all processes of the guests are, runs for a moment or has started another thread", func(g, d *process) bool {
 		return g != nil && d != nil && g.ppid == d.ppid && g.comm == d.comm && g.threads <= d.threads &&
-			(g.comm == "init" || g.comm == "guest") && strings.Contains("RSD", g.state) && strings.Contains("RSD", d.state)
+			g.ppid != kthreadd && strings.Contains("RSD", g.state) && strings.Contains("RSD", d.state)
 	}},
 }
 
