@@ -114,11 +114,11 @@ func TestMatrix(t *testing.T) {
 			k := kernel(t, name)
 			data := t.TempDir()
 			qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(data, "file"), []byte("from a file "), 0o600)))
-			v := start(t, Config{Kernel: k, Modules: []string{"nf_conntrack"}, Files: map[string]string{"/work/data": data}})
+			v := start(t, Config{Kernel: k, Modules: []string{"nf_conntrack"}, Files: map[string]string{"/files/data": data}})
 			qt.Assert(t, qt.Equals(v.Release(), k.Release))
 
 			var stdout, stderr bytes.Buffer
-			err := v.Run(t.Context(), Cmd{Path: "/init", Args: []string{"speak"}, Env: []string{"WORD=word"}, Dir: "/work", Stdout: &stdout, Stderr: &stderr})
+			err := v.Run(t.Context(), Cmd{Path: "/init", Args: []string{"speak"}, Env: []string{"WORD=word"}, Dir: "/files", Stdout: &stdout, Stderr: &stderr})
 			var exit *ExitError
 			qt.Assert(t, qt.IsTrue(errors.As(err, &exit)), qt.Commentf("%v", err))
 			qt.Assert(t, qt.Equals(exit.Code, 42))
