@@ -180,14 +180,8 @@ func typeName(k *kernel.Kernel, v uint64) string {
 }
 
 func enumName(k *kernel.Kernel, enum, prefix string, v uint64) string {
-	if types, err := k.Types(); err == nil {
-		if t, err := types.Lookup("enum " + enum); err == nil {
-			for _, e := range t.Enumerators() {
-				if name, ok := strings.CutPrefix(e.Name, prefix); ok && e.Value == v {
-					return strings.ToLower(name)
-				}
-			}
-		}
+	if name, ok := enumerator(k, enum, prefix, v); ok {
+		return strings.ToLower(strings.TrimPrefix(name, prefix))
 	}
 	return fmt.Sprintf("type %d", v)
 }
@@ -195,16 +189,28 @@ func enumName(k *kernel.Kernel, enum, prefix string, v uint64) string {
 // CommandName returns the name of a command of bpf(2), such as
 // BPF_PROG_TEST_RUN, or its number.
 func CommandName(k *kernel.Kernel, cmd uint64) string {
-	if types, err := k.Types(); err == nil {
-		if t, err := types.Lookup("enum bpf_cmd"); err == nil {
-			for _, e := range t.Enumerators() {
-				if e.Value == cmd {
-					return e.Name
-				}
-			}
-		}
+	if name, ok := enumerator(k, "bpf_cmd", "", cmd); ok {
+		return name
 	}
 	return fmt.Sprint(cmd)
+}
+
+// enumerator returns the first constant of an enum with a prefix and a value.
+func enumerator(k *kernel.Kernel, enum, prefix string, v uint64) (string, bool) {
+	types, err := k.Types()
+	if err != nil {
+		return "", false
+	}
+	t, err := types.Lookup("enum " + enum)
+	if err != nil {
+		return "", false
+	}
+	for _, e := range t.Enumerators() {
+		if strings.HasPrefix(e.Name, prefix) && e.Value == v {
+			return e.Name, true
+		}
+	}
+	return "", false
 }
 
 func mapIDs(k *kernel.Kernel, aux *kernel.Object) ([]int, error) {

@@ -222,9 +222,6 @@ type errorData struct {
 // reportError says on standard error, or in the JSON stream, why the command
 // could not answer.
 func (a *app) reportError(err error) {
-	if errors.Is(err, errAnswered) {
-		return
-	}
 	if a.output == "json" {
 		for _, e := range unjoin(err) {
 			_ = a.emitJSON("error", errorData{e.Error(), statusOf(err)}) // the exit status still tells

@@ -42,9 +42,6 @@ type statusError struct {
 func (e *statusError) Error() string { return e.err.Error() }
 func (e *statusError) Unwrap() error { return e.err }
 
-// errAnswered ends a command whose answer already said what is wrong.
-var errAnswered = errors.New("answered")
-
 func usage(err error) error { return &statusError{StatusUsage, err} }
 
 // statusOf returns the exit status that an error stands for. What a person got

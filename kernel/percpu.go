@@ -79,17 +79,9 @@ func (k *Kernel) PresentCPUs() ([]int, error) {
 // Online reports whether a CPU was online: rq.online, which hotplug keeps, and
 // a panic does not touch.
 func (k *Kernel) Online(cpu int) (bool, error) {
-	rq, err := k.Addr("runqueues")
-	if err != nil {
-		return false, err
-	}
-	at, err := k.PerCPU(rq, cpu)
-	if err != nil {
-		return false, err
-	}
-	o := k.Object("rq", at)
-	online := o.Bool("online")
-	if err := o.Err(); err != nil {
+	rq := k.RunQueue(cpu)
+	online := rq.Bool("online")
+	if err := rq.Err(); err != nil {
 		return false, fmt.Errorf("whether CPU %d was online: %w", cpu, err)
 	}
 	return online, nil
@@ -107,20 +99,25 @@ func (k *Kernel) PerCPU(addr uint64, cpu int) (uint64, error) {
 	return addr + offs[cpu], nil
 }
 
-// Current returns the address of the task_struct that ran on a CPU:
-// runqueues.curr, which the scheduler sets before it switches stacks.
-func (k *Kernel) Current(cpu int) (uint64, error) {
+// RunQueue returns the struct rq of a CPU.
+func (k *Kernel) RunQueue(cpu int) *Object {
 	rq, err := k.Addr("runqueues")
 	if err != nil {
-		return 0, err
+		return &Object{err: err}
 	}
 	at, err := k.PerCPU(rq, cpu)
 	if err != nil {
-		return 0, err
+		return &Object{err: err}
 	}
-	o := k.Object("rq", at)
-	task := o.Ptr("curr")
-	if err := o.Err(); err != nil {
+	return k.Object("rq", at)
+}
+
+// Current returns the address of the task_struct that ran on a CPU:
+// runqueues.curr, which the scheduler sets before it switches stacks.
+func (k *Kernel) Current(cpu int) (uint64, error) {
+	rq := k.RunQueue(cpu)
+	task := rq.Ptr("curr")
+	if err := rq.Err(); err != nil {
 		return 0, fmt.Errorf("current task of CPU %d: %w", cpu, err)
 	}
 	return task, nil

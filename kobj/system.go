@@ -30,19 +30,11 @@ func Uptime(k *kernel.Kernel) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	rq, err := k.Addr("runqueues")
-	if err != nil {
-		return 0, err
-	}
 	var latest uint64
 	for _, cpu := range cpus {
-		at, err := k.PerCPU(rq, cpu)
-		if err != nil {
-			return time.Duration(latest), err
-		}
-		o := k.Object("rq", at)
-		latest = max(latest, o.Uint("clock"))
-		if err := o.Err(); err != nil {
+		rq := k.RunQueue(cpu)
+		latest = max(latest, rq.Uint("clock"))
+		if err := rq.Err(); err != nil {
 			return time.Duration(latest), err
 		}
 	}

@@ -174,10 +174,6 @@ func idleTasks(k *kernel.Kernel) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	rq, err := k.Addr("runqueues")
-	if err != nil {
-		return nil, err
-	}
 	var out []uint64
 	for _, cpu := range cpus {
 		if online, err := k.Online(cpu); err == nil && !online {
@@ -185,16 +181,12 @@ func idleTasks(k *kernel.Kernel) ([]uint64, error) {
 				continue
 			}
 		}
-		at, err := k.PerCPU(rq, cpu)
-		if err != nil {
+		rq := k.RunQueue(cpu)
+		idle := rq.Ptr("idle")
+		if err := rq.Err(); err != nil {
 			return out, err
 		}
-		o := k.Object("rq", at)
-		if idle := o.Ptr("idle"); o.Err() == nil {
-			out = append(out, idle)
-		} else {
-			return out, o.Err()
-		}
+		out = append(out, idle)
 	}
 	return out, nil
 }
