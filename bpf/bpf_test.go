@@ -32,7 +32,7 @@ func TestPrograms(t *testing.T) {
 		for _, s := range p.Subprogs {
 			line += fmt.Sprintf(" %s/%d", s.Name, s.Len)
 		}
-		if p.TailCall {
+		if *p.TailCall {
 			line += " tail-calls"
 		}
 		got = append(got, fmt.Sprint(line, " maps ", p.MapIDs))

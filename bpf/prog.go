@@ -13,19 +13,56 @@ import (
 	"github.com/ksleuth/ksleuth/mem"
 )
 
-// A Program is a loaded BPF program.
+// A Program is a loaded BPF program. Fields are named as bpftool names them,
+// where it has them. What the source of the data does not tell is zero or nil
+// and left out of the JSON form.
 type Program struct {
-	Addr     mem.Addr  `json:"addr"` // of the struct bpf_prog
-	ID       int       `json:"id"`
-	Type     string    `json:"type"` // as bpftool names it: sched_cls, xdp, ...
-	Name     string    `json:"name"` // full, where its BTF has it; else cut to 15 characters
-	Tag      string    `json:"tag"`
-	TailCall bool      `json:"tail_call_reachable"`
+	Addr mem.Addr `json:"addr,omitzero"` // of the struct bpf_prog; 0 where memory cannot be read
+	ID   int      `json:"id"`
+	Type string   `json:"type"` // as bpftool names it: sched_cls, xdp, ...
+	Name string   `json:"name"` // full, where its BTF has it; else cut to 15 characters
+	Tag  string   `json:"tag"`
+	UID  uint32   `json:"uid"` // who loaded it
+	GPL  bool     `json:"gpl_compatible"`
+
+	LoadTime uint64 `json:"load_time_ns"` // nanoseconds since boot
+	LoadedAt int64  `json:"loaded_at"`    // seconds of Unix time
+	RunCount uint64 `json:"run_cnt"`      // counted while kernel.bpf_stats_enabled is set
+	RunTime  uint64 `json:"run_time_ns"`
+	Missed   uint64 `json:"recursion_misses"` // runs left out because it was already running on that CPU
+
+	XlatedLen int    `json:"bytes_xlated"` // of BPF instructions after the verifier's rewrites
+	Jited     bool   `json:"jited"`
+	JitedLen  int    `json:"bytes_jited"`            // of machine code, all functions
+	Memory    uint64 `json:"bytes_memlock,omitzero"` // of pages
+	Verified  int    `json:"verified_insns"`         // instructions the verifier walked; 0 before 5.16
+
+	// TailCall: the program or a function of it can be left by a tail call,
+	// and so keeps the tail-call count (ebf7d1f508a7, 5.10).
+	TailCall *bool `json:"tail_call_reachable,omitempty"`
+	// Extended: a freplace program stands in for one of its functions
+	// (d6083f040d5d, 6.13, and stable kernels that have it).
+	Extended  *bool  `json:"is_extended,omitempty"`
+	Sleepable bool   `json:"sleepable,omitempty"`
+	Attach    string `json:"attach_type,omitempty"` // expected_attach_type, as trace_fentry, where the type has any
+	// Target is what a tracing, lsm, freplace or struct_ops program was
+	// loaded for.
+	Target  *Target `json:"target,omitempty"`
+	Ifindex int     `json:"ifindex,omitempty"` // device it was offloaded to or bound to
+
 	Subprogs []Subprog `json:"subprogs"` // the first is the main program
 	MapIDs   []int     `json:"map_ids"`
-	Jited    bool      `json:"jited"`
+	BTF      int       `json:"btf_id,omitempty"`
+	Holders  []Holder  `json:"pids,omitempty"`   // processes with a descriptor of it
+	Pins     []string  `json:"pinned,omitempty"` // paths; of the running kernel only
 
 	aux uint64
+}
+
+// A Holder is a process that has a descriptor of an object, or of a link to it.
+type Holder struct {
+	PID  int    `json:"pid"`
+	Comm string `json:"comm"`
 }
 
 // A Subprog is one function of a program.
@@ -91,7 +128,8 @@ func ProgramAt(k *kernel.Kernel, addr uint64) (*Program, error) {
 		aux:   aux.Addr,
 	}
 	if aux.Has("tail_call_reachable") { // ebf7d1f508a7, 5.10
-		p.TailCall = aux.Bool("tail_call_reachable")
+		b := aux.Bool("tail_call_reachable")
+		p.TailCall = &b
 	}
 	if err := errors.Join(o.Err(), aux.Err()); err != nil {
 		return nil, err
