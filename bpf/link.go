@@ -1,6 +1,12 @@
 package bpf
 
-import "github.com/ksleuth/ksleuth/mem"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/mem"
+)
 
 // A Link ties a program to what it acts on.
 type Link struct {
@@ -25,6 +31,9 @@ type Attachment struct {
 	ProgID int    `json:"prog_id"`
 	Attach string `json:"attach_type,omitempty"` // ingress, egress, xdpgeneric, cgroup_inet_ingress, ...
 	Target Target `json:"target"`
+	// Flags are those that a program was attached to a cgroup with, as bpftool
+	// names them, override and multi; or direct_action of a tc filter.
+	Flags []string `json:"attach_flags,omitempty"`
 	// Prio, Handle and Chain place a tc filter.
 	Prio   int      `json:"prio,omitempty"`
 	Handle mem.Addr `json:"handle,omitempty"`
@@ -49,6 +58,7 @@ const (
 	TargetStructOps  TargetKind = "struct_ops" // Name of the kernel's struct type, MapID
 	TargetIterator   TargetKind = "iterator"   // Name as "task", "bpf_map_elem"; MapID, Value: what it is restricted to
 	TargetMap        TargetKind = "map"        // a sockmap: MapID
+	TargetSocket     TargetKind = "socket"     // Name of the protocol, Value the inode number
 )
 
 // A Target is what a program acts on.
@@ -69,4 +79,61 @@ type Target struct {
 	Netns   uint64 `json:"netns_ino,omitempty"` // inode number
 	Value   uint64 `json:"value,omitempty"`
 	Cookie  uint64 `json:"bpf_cookie,omitempty"` // of one of many targets
+	// RefCtr is where a uprobe's reference counter (semaphore) is in the file.
+	RefCtr mem.Addr `json:"ref_ctr_offset,omitzero"`
+	// Flags say more of a target: "defrag" of a netfilter hook that sees whole
+	// packets, the order in which an iterator walks cgroups.
+	Flags []string `json:"flags,omitempty"`
+}
+
+// Links returns the links by id (link_idr, from a3b80e107894 on, 5.8); with
+// ids, those of them that there are, and nothing of the others is read. With an
+// error comes what was read: a link whose target cannot be read is listed
+// without.
+func Links(k *kernel.Kernel, ids ...int) ([]*Link, error) {
+	return listIDR(k, "link_idr", "BPF link", ids, func(addr uint64) (*Link, int, error) {
+		l, err := linkAt(k, addr)
+		if err != nil && l.ID == 0 {
+			return nil, unreadable, err
+		}
+		return l, l.ID, err
+	})
+}
+
+// linkAt reads the struct bpf_link at addr. A link that cannot be read has id 0;
+// with an error and an id, what it acts on could not be read.
+func linkAt(k *kernel.Kernel, addr uint64) (*Link, error) {
+	o := k.Object("bpf_link", addr)
+	l := &Link{
+		Addr: mem.Addr(addr),
+		ID:   int(o.Uint("id")),
+		Type: enumName(k, "bpf_link_type", "BPF_LINK_TYPE_", o.Uint("type")),
+	}
+	prog := o.Ptr("prog")
+	if err := o.Err(); err != nil {
+		return &Link{}, err
+	}
+	if l.ID == 0 { // being made, or being freed
+		return l, nil
+	}
+	var errs []error
+	var err error
+	if prog != 0 {
+		l.ProgID, err = progID(k, prog)
+		errs = append(errs, err)
+	}
+	if t, ok := linkTypes[l.Type]; ok {
+		errs = append(errs, t.fill(k, o, l))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return l, fmt.Errorf("%s: %w", l.Type, err)
+	}
+	return l, nil
+}
+
+// progID returns the id of the struct bpf_prog at addr.
+func progID(k *kernel.Kernel, addr uint64) (int, error) {
+	aux := k.Object("bpf_prog", addr).Deref("aux")
+	id := int(aux.Uint("id"))
+	return id, aux.Err()
 }

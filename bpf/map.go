@@ -20,8 +20,12 @@ type Map struct {
 	Memory     uint64   `json:"bytes_memlock,omitzero"`
 	Frozen     bool     `json:"frozen"` // read-only for bpf(2)
 	BTF        int      `json:"btf_id,omitempty"`
-	KeyType    string   `json:"key_type,omitempty"`   // C declaration by the map's BTF
-	ValueType  string   `json:"value_type,omitempty"` // the same
+	// KeyTypeID and ValueTypeID are numbers in the map's BTF; ValueTypeID of a
+	// struct_ops map is one in the kernel's, or a module's.
+	KeyTypeID   uint32 `json:"btf_key_type_id,omitempty"`
+	ValueTypeID uint32 `json:"btf_value_type_id,omitempty"`
+	KeyType     string `json:"key_type,omitempty"`   // C declaration by the map's BTF
+	ValueType   string `json:"value_type,omitempty"` // the same
 	// OwnerType and OwnerJited: programs of which type, jited or not, a
 	// program array takes.
 	OwnerType  string `json:"owner_prog_type,omitempty"`

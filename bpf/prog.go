@@ -3,11 +3,7 @@
 package bpf
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
@@ -37,8 +33,9 @@ type Program struct {
 	Memory    uint64 `json:"bytes_memlock,omitzero"` // of pages
 	Verified  int    `json:"verified_insns"`         // instructions the verifier walked; 0 before 5.16
 
-	// TailCall: the program or a function of it can be left by a tail call,
-	// and so keeps the tail-call count (ebf7d1f508a7, 5.10).
+	// TailCall: a function that it calls can make a tail call, so that its
+	// functions hand the tail-call count on (ebf7d1f508a7, 5.10). Tail calls
+	// of its main function alone do not count.
 	TailCall *bool `json:"tail_call_reachable,omitempty"`
 	// Extended: a freplace program stands in for one of its functions
 	// (d6083f040d5d, 6.13, and stable kernels that have it).
@@ -72,7 +69,8 @@ type Subprog struct {
 	Addr mem.Addr `json:"addr"` // of its machine code
 	Len  int      `json:"len"`
 
-	aux uint64 // of its struct bpf_prog_aux
+	prog, aux uint64 // of its struct bpf_prog and bpf_prog_aux
+	tailCall  bool   // can be left by a tail call
 }
 
 // An Owner says which program some generated code belongs to.
@@ -87,191 +85,29 @@ const (
 	maxMaps     = 1 << 10
 )
 
-// Programs returns the loaded programs by id (prog_idr). With an error comes
-// what was read.
-func Programs(k *kernel.Kernel) ([]*Program, error) {
-	idr, err := k.Addr("prog_idr")
-	if err != nil {
-		return nil, err
-	}
-	var out []*Program
-	var errs kernel.Errors
-	for e, err := range k.XArray(idr) { // struct idr begins with its xarray
-		if err != nil {
-			errs.Add(fmt.Errorf("BPF programs: %w", err))
-			break
+// Programs returns the loaded programs by id (prog_idr); with ids, those of
+// them that there are, and nothing of the others is read. With an error comes
+// what was read: a program of which only the surroundings cannot be read is
+// listed.
+func Programs(k *kernel.Kernel, ids ...int) ([]*Program, error) {
+	r := newProgReader(k)
+	out, err := listIDR(k, "prog_idr", "BPF program", ids, func(addr uint64) (*Program, int, error) {
+		p, err := r.program(addr)
+		if p == nil {
+			return nil, unreadable, err
 		}
-		p, err := ProgramAt(k, e.Entry)
-		if err != nil {
-			if errs.Add(fmt.Errorf("BPF program id %d: %w", e.Index, err)); errs.TooMany() {
-				break
-			}
-			continue
-		}
-		out = append(out, p)
-	}
-	slices.SortFunc(out, func(a, b *Program) int { return cmp.Compare(a.ID, b.ID) })
-	return out, errs.Err()
+		return p, p.ID, err
+	})
+	return out, errors.Join(err, r.targets(len(ids) == 0))
 }
 
-// ProgramAt reads the struct bpf_prog at addr.
+// ProgramAt reads the struct bpf_prog at addr. It returns a program and an
+// error where only what surrounds the program could not be read: counters, the
+// user who loaded it, its target.
 func ProgramAt(k *kernel.Kernel, addr uint64) (*Program, error) {
-	o := k.Object("bpf_prog", addr)
-	aux := o.Deref("aux")
-	p := &Program{
-		Addr:  mem.Addr(addr),
-		ID:    int(aux.Uint("id")),
-		Type:  typeName(k, o.Uint("type")),
-		Name:  aux.Str("name"),
-		Tag:   tag(k, o),
-		Jited: o.Bool("jited"),
-		aux:   aux.Addr,
-	}
-	if aux.Has("tail_call_reachable") { // ebf7d1f508a7, 5.10
-		b := aux.Bool("tail_call_reachable")
-		p.TailCall = &b
-	}
-	if err := errors.Join(o.Err(), aux.Err()); err != nil {
-		return nil, err
-	}
-	var err error
-	if p.Subprogs, err = subprogs(k, o, aux); err != nil {
-		return nil, err
-	}
-	if len(p.Subprogs) > 0 && strings.HasPrefix(p.Subprogs[0].Name, p.Name) {
-		p.Name = p.Subprogs[0].Name
-	}
-	p.MapIDs, err = mapIDs(k, aux)
-	return p, err
-}
-
-// subprogs reads the functions of a program. A program with more than one has
-// them in aux.func, itself the first (1c2a088a6626, 4.16); the main program's
-// own code is that of the first.
-func subprogs(k *kernel.Kernel, prog, aux *kernel.Object) ([]Subprog, error) {
-	n, fn := aux.Uint("func_cnt"), aux.Ptr("func")
-	if n == 0 || fn == 0 {
-		s, err := subprog(k, prog, aux)
-		return []Subprog{s}, err
-	}
-	if n > maxSubprogs {
-		return nil, fmt.Errorf("bpf_prog_aux at 0x%x has %d functions: damaged", aux.Addr, n)
-	}
-	out := make([]Subprog, 0, n)
-	for i := range n {
-		p, err := mem.U64(k.Mem(), fn+8*i)
-		if err != nil {
-			return out, fmt.Errorf("function %d of bpf_prog_aux at 0x%x: %w", i, aux.Addr, err)
-		}
-		o := k.Object("bpf_prog", p)
-		s, err := subprog(k, o, o.Deref("aux"))
-		if err != nil {
-			return out, err
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-func subprog(k *kernel.Kernel, prog, aux *kernel.Object) (Subprog, error) {
-	s := Subprog{
-		Addr: mem.Addr(prog.Ptr("bpf_func")),
-		Len:  int(prog.Uint("jited_len")),
-		Tag:  tag(k, prog),
-		aux:  aux.Addr,
-	}
-	// The symbol of the first function hangs on the main program, so look it
-	// up by address.
-	if text, ok := k.BPFTextAt(uint64(s.Addr)); ok {
-		s.Name = functionName(text.Name)
-	}
-	if s.Name == "" {
-		s.Name = aux.Str("name")
-	}
-	return s, errors.Join(prog.Err(), aux.Err())
-}
-
-// functionName takes the function's name out of its symbol's: bpf_prog_TAG_NAME
-// (kernel/bpf/core.c, bpf_prog_ksym_set_name).
-func functionName(symbol string) string {
-	const tagLen = 16
-	rest, ok := strings.CutPrefix(symbol, "bpf_prog_")
-	if !ok || len(rest) < tagLen+2 {
-		return ""
-	}
-	return rest[tagLen+1:]
-}
-
-func tag(k *kernel.Kernel, prog *kernel.Object) string {
-	const size = 8 // BPF_TAG_SIZE
-	// An array up to 7.x; either way eight bytes at this place.
-	b, err := mem.Bytes(k.Mem(), prog.At("tag"), size)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%x", b)
-}
-
-// typeName returns the name of a program type, from the kernel's own enum.
-func typeName(k *kernel.Kernel, v uint64) string {
-	return enumName(k, "bpf_prog_type", "BPF_PROG_TYPE_", v)
-}
-
-func enumName(k *kernel.Kernel, enum, prefix string, v uint64) string {
-	if name, ok := enumerator(k, enum, prefix, v); ok {
-		return strings.ToLower(strings.TrimPrefix(name, prefix))
-	}
-	return fmt.Sprintf("type %d", v)
-}
-
-// CommandName returns the name of a command of bpf(2), such as
-// BPF_PROG_TEST_RUN, or its number.
-func CommandName(k *kernel.Kernel, cmd uint64) string {
-	if name, ok := enumerator(k, "bpf_cmd", "", cmd); ok {
-		return name
-	}
-	return fmt.Sprint(cmd)
-}
-
-// enumerator returns the first constant of an enum with a prefix and a value.
-func enumerator(k *kernel.Kernel, enum, prefix string, v uint64) (string, bool) {
-	types, err := k.Types()
-	if err != nil {
-		return "", false
-	}
-	t, err := types.Lookup("enum " + enum)
-	if err != nil {
-		return "", false
-	}
-	for _, e := range t.Enumerators() {
-		if strings.HasPrefix(e.Name, prefix) && e.Value == v {
-			return e.Name, true
-		}
-	}
-	return "", false
-}
-
-func mapIDs(k *kernel.Kernel, aux *kernel.Object) ([]int, error) {
-	n, maps := aux.Uint("used_map_cnt"), aux.Ptr("used_maps")
-	if err := aux.Err(); err != nil {
-		return nil, err
-	}
-	if n > maxMaps {
-		return nil, fmt.Errorf("bpf_prog_aux at 0x%x uses %d maps: damaged", aux.Addr, n)
-	}
-	out := make([]int, 0, n)
-	for i := range n {
-		p, err := mem.U64(k.Mem(), maps+8*i)
-		if err != nil {
-			return out, fmt.Errorf("map %d of bpf_prog_aux at 0x%x: %w", i, aux.Addr, err)
-		}
-		m := k.Object("bpf_map", p)
-		out = append(out, int(m.Uint("id")))
-		if err := m.Err(); err != nil {
-			return out, err
-		}
-	}
-	return out, nil
+	r := newProgReader(k)
+	p, err := r.program(addr)
+	return p, errors.Join(err, r.targets(false))
 }
 
 // OwnerOf returns the program that the code at pc belongs to. A program that
@@ -295,8 +131,8 @@ func OwnerOf(k *kernel.Kernel, pc uint64) (Owner, bool) {
 		return Owner{}, false
 	}
 	aux := k.Object("bpf_prog_aux", text.Ksym-ksym)
-	p, err := ProgramAt(k, aux.Ptr("prog"))
-	if err != nil {
+	p, _ := ProgramAt(k, aux.Ptr("prog"))
+	if p == nil {
 		return Owner{}, false
 	}
 	return Owner{p, 0}, true

@@ -6,13 +6,16 @@ import "github.com/ksleuth/ksleuth/mem"
 // return of a function, or in its place.
 type Trampoline struct {
 	Addr   mem.Addr `json:"addr"` // of the struct bpf_trampoline; 0 for an image without one (struct_ops)
-	Kind   string   `json:"kind"` // trampoline, dispatcher, struct_ops
-	Name   string   `json:"name"` // of its symbol: bpf_trampoline_6442536467
+	Kind   string   `json:"kind"` // trampoline, dispatcher, struct_ops; retired: an image that a task may still be in, but nothing calls
+	Name   string   `json:"name"` // of its symbol: bpf_trampoline_6442536467; "" for an image without one
 	Key    mem.Addr `json:"key,omitzero"`
-	Image  mem.Addr `json:"image"` // of its code
-	Size   int      `json:"size"`
+	Image  mem.Addr `json:"image"`  // of its code; 0 if it has none, as where there is but a freplace program
+	Size   int      `json:"size"`   // of the code; of what holds it where the kernel does not note the code's
 	Target Target   `json:"target"` // the function it hangs on
-	// Progs are in the order they run: entry programs, fmod_ret, exit.
+	// Member of the struct that Target names, which calls this struct_ops image.
+	Member string `json:"member,omitempty"`
+	// Progs are in the order they run: entry programs, fmod_ret, exit. An
+	// fsession program stands there twice, for the entry and for the return.
 	Progs []TrampolineProg `json:"progs"`
 	// Original: it calls the function itself; Call is where it calls.
 	Original bool     `json:"calls_original"`
@@ -28,7 +31,7 @@ type Trampoline struct {
 
 // A TrampolineProg is a program that a trampoline runs.
 type TrampolineProg struct {
-	ID     int    `json:"id"`
+	ID     int    `json:"id"` // 0 for code of the kernel that runs the lsm programs of a cgroup
 	Name   string `json:"name"`
 	When   string `json:"when"` // fentry, fexit, fmod_ret, fsession, lsm, replace, ...
 	Cookie uint64 `json:"bpf_cookie,omitempty"`

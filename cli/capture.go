@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ksleuth/ksleuth/kernel"
-	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/render"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
@@ -36,11 +35,16 @@ func (a *app) captureCommand() *cobra.Command {
 read, so that they answer the same from it: small enough to attach to a bug
 report. crash and makedumpfile can open it; what it leaves out is marked as
 excluded. Without --for it holds what report reads. A dump can hold secrets: the
-file is readable by its owner alone.`,
+file is readable by its owner alone. Of the running kernel, for which --for must be
+given, it holds the pages as they were when they were read, one after the other.`,
 		Example: `  ksleuth -t vmcore capture small.kdump
+  ksleuth capture small.kdump --for 'bt 1'
   ksleuth -t vmcore capture small.kdump --for report --for 'bt all' --for 'files 1'`,
 		Args: exactly(1, "the file to write"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(commands) == 0 && len(a.dumps) == 0 {
+				return usage(errors.New("of the running kernel, say what the dump is for: --for 'bt 1'"))
+			}
 			if len(commands) == 0 {
 				commands = []string{"report"}
 			}
@@ -53,16 +57,17 @@ file is readable by its owner alone.`,
 
 // capture runs commands over a recorder, and writes the pages they read.
 func (a *app) capture(ctx context.Context, out string, commands []string) error {
-	if err := a.openCore(); err != nil {
+	src, err := a.openTarget()
+	if err != nil {
 		return err
 	}
-	rec := vmcore.NewRecorder(a.core, maxCapture)
+	rec := vmcore.NewRecorder(src, maxCapture)
 	for _, command := range commands {
 		args, err := splitArgs(command)
 		if err != nil {
 			return usage(fmt.Errorf("--for %q: %w", command, err))
 		}
-		if err := a.rehearse(ctx, rec, args); err != nil {
+		if err := a.rehearse(ctx, recorded{rec, src}, args); err != nil {
 			return fmt.Errorf("--for %q: %w", command, err)
 		}
 	}
@@ -70,7 +75,7 @@ func (a *app) capture(ctx context.Context, out string, commands []string) error 
 	if !complete {
 		return fmt.Errorf("these commands read more than %d MiB", maxCapture>>8)
 	}
-	w, err := writeDump(ctx, out, a.core, pfns)
+	w, err := writeDump(ctx, out, src, pfns)
 	if err != nil {
 		return err
 	}
@@ -80,23 +85,31 @@ func (a *app) capture(ctx context.Context, out string, commands []string) error 
 	})
 }
 
-// recorded is a dump whose physical memory is read through a recorder.
+// recorded is a target whose physical memory is read through a recorder.
 type recorded struct {
-	mem.Reader
-	*vmcore.Core
+	rec *vmcore.Recorder
+	target
 }
 
-func (r recorded) ReadMem(p []byte, addr uint64) error { return r.Reader.ReadMem(p, addr) }
+// ReadMem implements [mem.Reader].
+func (r recorded) ReadMem(p []byte, addr uint64) error { return r.rec.ReadMem(p, addr) }
+
+// Live reports whether two reads can differ. There is no Refresh: what a
+// capture of the running kernel holds is of as few moments as possible.
+func (r recorded) Live() bool {
+	l, ok := r.target.(interface{ Live() bool })
+	return ok && l.Live()
+}
 
 // rehearse runs a command for the sake of what it reads. That something cannot
 // be read does not matter: the copy will say the same.
-func (a *app) rehearse(ctx context.Context, rec *vmcore.Recorder, args []string) error {
-	k, err := kernel.FromSource(ctx, recorded{rec, a.core})
+func (a *app) rehearse(ctx context.Context, src recorded, args []string) error {
+	k, err := kernel.FromSource(ctx, src)
 	if err != nil {
 		return err
 	}
 	sub := newApp(ctx, Streams{In: a.streams.In, Out: io.Discard, Err: io.Discard})
-	sub.core, sub.kernel = a.core, k
+	sub.core, sub.live, sub.kernel = a.core, a.live, k
 	if err := sub.execute(args); err != nil && statusOf(err) == StatusUsage {
 		return err
 	}
@@ -105,7 +118,7 @@ func (a *app) rehearse(ctx context.Context, rec *vmcore.Recorder, args []string)
 
 // writeDump writes a copy of some pages to a new file, under its name only
 // when it is complete.
-func writeDump(ctx context.Context, out string, core *vmcore.Core, pfns []uint64) (w vmcore.Written, err error) {
+func writeDump(ctx context.Context, out string, src target, pfns []uint64) (w vmcore.Written, err error) {
 	f, err := os.CreateTemp(filepath.Dir(out), "."+filepath.Base(out)+".*") // mode 0600
 	if err != nil {
 		return w, err
@@ -115,7 +128,7 @@ func writeDump(ctx context.Context, out string, core *vmcore.Core, pfns []uint64
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	w, err = vmcore.Write(ctx, f, core, pfns, core.Meta())
+	w, err = vmcore.Write(ctx, f, src, pfns, src.Meta())
 	if err = errors.Join(err, f.Close()); err != nil {
 		return w, err
 	}

@@ -12,12 +12,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/live"
 	"github.com/ksleuth/ksleuth/render"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
@@ -39,11 +41,13 @@ type app struct {
 	output  string
 	color   string
 	verbose bool
+	memory  string // how to read the running kernel's memory: a live.Way
 
 	out    *bufio.Writer
-	wait   *progress // nil unless standard error is a terminal
-	pager  *pager    // nil unless standard output is a terminal
-	core   *vmcore.Core
+	wait   *progress    // nil unless standard error is a terminal
+	pager  *pager       // nil unless standard output is a terminal
+	core   *vmcore.Core // the dump; nil for the running kernel
+	live   *live.Target // the running kernel; nil for a dump
 	kernel *kernel.Kernel
 	begun  bool // the command line was understood
 	fault  bool // the thing examined is at fault
@@ -62,7 +66,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	case errors.Is(err, unix.EPIPE): // whoever reads has seen enough
 	case err != nil:
 		a.reportError(err)
-		return int(statusOf(err))
+		return int(a.statusOf(err))
 	}
 	switch {
 	case a.fault:
@@ -122,7 +126,16 @@ func (a *app) close() error {
 	if a.core != nil {
 		err = errors.Join(err, a.core.Close())
 	}
+	if a.live != nil {
+		err = errors.Join(err, a.live.Close())
+	}
 	return err
+}
+
+// A target is what a command examines.
+type target interface {
+	kernel.Source
+	Meta() vmcore.Meta
 }
 
 // open returns the kernel the command is about.
@@ -133,10 +146,14 @@ func (a *app) open() (*kernel.Kernel, error) {
 	if a.kernel != nil {
 		return a.kernel, nil
 	}
-	if err := a.openCore(); err != nil {
+	src, err := a.openTarget()
+	if err != nil {
 		return nil, err
 	}
-	k, err := kernel.FromSource(a.ctx, a.core)
+	k, err := kernel.FromSource(a.ctx, src)
+	if err != nil && a.live != nil {
+		return nil, fmt.Errorf("the running kernel, by way of %s: %w", a.live.Memory(), err)
+	}
 	if err != nil {
 		// What is wrong with the file may be why.
 		err = fmt.Errorf("%s: %w", strings.Join(a.dumps, ", "), err)
@@ -147,11 +164,23 @@ func (a *app) open() (*kernel.Kernel, error) {
 	return k, nil
 }
 
+// openTarget opens the dump, or, where none is named, the running kernel.
+func (a *app) openTarget() (target, error) {
+	if len(a.dumps) > 0 {
+		err := a.openCore()
+		return a.core, err
+	}
+	l, err := live.Options{Memory: live.Way(a.memory)}.Open(a.ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.log.Debug("running kernel opened", "memory", l.Memory())
+	a.live = l
+	return l, nil
+}
+
 // openCore opens the dump.
 func (a *app) openCore() error {
-	if len(a.dumps) == 0 {
-		return usage(errors.New("no dump given: name one with -t FILE (the running kernel cannot be examined yet)"))
-	}
 	core, err := vmcore.Open(a.dumps...)
 	if err != nil {
 		return err
@@ -224,7 +253,7 @@ type errorData struct {
 func (a *app) reportError(err error) {
 	if a.output == "json" {
 		for _, e := range unjoin(err) {
-			_ = a.emitJSON("error", errorData{e.Error(), statusOf(err)}) // the exit status still tells
+			_ = a.emitJSON("error", errorData{e.Error(), a.statusOf(err)}) // the exit status still tells
 		}
 		_ = a.out.Flush()
 		return
@@ -252,12 +281,18 @@ func (a *app) root() *cobra.Command {
 		Use:   "ksleuth [-t DUMP]... COMMAND",
 		Short: "Answers why BPF programs or the Linux kernel misbehave",
 		Long: `ksleuth answers the questions people have when BPF programs or the Linux kernel
-misbehave, from a crash dump alone: types come from the kernel's own BTF, symbols
-from its own kallsyms, stacks from its own ORC tables. No debug info is needed.
+misbehave, from the memory of the running kernel or from a crash dump alone: types
+come from the kernel's own BTF, symbols from its own kallsyms, stacks from its own
+ORC tables. No debug info is needed.
+
+Without -t the running kernel is examined. Its memory is read by way of /proc/kcore
+(which takes root with CAP_SYS_RAWIO) or else of a BPF program (CAP_BPF, CAP_PERFMON
+and CAP_SYS_ADMIN); nothing is changed in it, and nothing stays behind.
 
 On a terminal, long answers go through $KSLEUTH_PAGER, $PAGER or less, and colour
 is used unless NO_COLOR is set.`,
 		Example: `  ksleuth -t /var/crash/202611210314/dump.202611210314 report
+  ksleuth bt 1
   ksleuth -t vmcore bt all
   ksleuth -t vmcore print '((struct bpf_prog *)0xffffc90000185000)->aux->name'
   ksleuth -t part1 -t part2 -o json ps`,
@@ -273,9 +308,11 @@ is used unless NO_COLOR is set.`,
 	root.SetErr(a.streams.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &statusError{StatusUsage, err} })
 	f := root.PersistentFlags()
-	f.StringArrayVarP(&a.dumps, "target", "t", nil, "examine this `DUMP`; repeat for the parts of a split dump")
+	f.StringArrayVarP(&a.dumps, "target", "t", nil, "examine this `DUMP`, not the running kernel; repeat for the\nparts of a split dump")
 	f.StringVarP(&a.output, "output", "o", "text", "print `text|json`")
 	f.StringVar(&a.color, "color", "auto", "use colour: `auto|always|never`")
+	f.StringVar(&a.memory, "memory", string(live.Auto), "read the running kernel's memory by `auto|kcore|bpf|none`")
+	_ = f.MarkHidden("memory") // it is there
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say on standard error what is being done")
 	root.AddGroup(
 		&cobra.Group{ID: groupInvestigate, Title: "Investigate:"},
@@ -302,6 +339,9 @@ func (a *app) checkFlags() error {
 	default:
 		return &statusError{StatusUsage, fmt.Errorf("--color %q: auto, always or never", a.color)}
 	}
+	if !slices.Contains(live.Ways[:], live.Way(a.memory)) {
+		return &statusError{StatusUsage, fmt.Errorf("--memory %q: auto, kcore, bpf or none", a.memory)}
+	}
 	level := slog.LevelWarn
 	if a.verbose {
 		level = slog.LevelDebug
@@ -316,6 +356,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.reportCommand(),
 		a.btCommand(), a.psCommand(), a.filesCommand(), a.logCommand(), a.modsCommand(),
+		a.progsCommand(), a.mapsCommand(), a.linksCommand(), a.trampolinesCommand(), a.graphCommand(),
 		a.symCommand(), a.typeCommand(), a.printCommand(), a.readCommand(), a.disasmCommand(),
 		a.captureCommand(),
 	}
@@ -329,11 +370,25 @@ func (a *app) gap(err error) {
 	a.gaps = true
 	for _, e := range unjoin(err) {
 		if a.output == "json" {
-			_ = a.emitJSON("error", errorData{Message: e.Error(), Status: statusOf(e)}) // the exit status still tells
+			_ = a.emitJSON("error", errorData{Message: e.Error(), Status: a.statusOf(e)}) // the exit status still tells
 			continue
 		}
 		fmt.Fprintf(a.streams.Err, "ksleuth: %s\n", oneLine(e))
 	}
+}
+
+// noteData is the JSON form of a note.
+type noteData struct {
+	Message string `json:"message"`
+}
+
+// note says something about how an answer came about that is no error.
+func (a *app) note(message string) {
+	if a.output == "json" {
+		_ = a.emitJSON("note", noteData{message}) // the answer does not depend on it
+		return
+	}
+	fmt.Fprintf(a.streams.Err, "ksleuth: %s\n", oneLine(errors.New(message)))
 }
 
 // unjoin takes joined errors apart.

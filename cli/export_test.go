@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/disasm"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/report"
@@ -15,18 +16,25 @@ import (
 // name it has there.
 func JSONTypes() map[string]any {
 	return map[string]any{
-		"report":  &report.Report{},
-		"task":    &taskStack{},
-		"file":    &fileData{},
-		"log":     &kobj.LogRecord{},
-		"module":  &moduleData{},
-		"symbol":  &symbolData{},
-		"type":    &typeData{},
-		"value":   &printedData{},
-		"memory":  &memoryData{},
-		"code":    &disasm.Listing{},
-		"capture": &captureData{},
-		"error":   &errorData{},
+		"report":     &report.Report{},
+		"task":       &taskStack{},
+		"file":       &fileData{},
+		"log":        &kobj.LogRecord{},
+		"module":     &moduleData{},
+		"symbol":     &symbolData{},
+		"type":       &typeData{},
+		"value":      &printedData{},
+		"memory":     &memoryData{},
+		"code":       &disasm.Listing{},
+		"prog":       &bpf.Program{},
+		"map":        &bpf.Map{},
+		"map_entry":  &entryData{},
+		"link":       &bpf.Link{},
+		"attachment": &bpf.Attachment{},
+		"trampoline": &bpf.Trampoline{},
+		"capture":    &captureData{},
+		"note":       &noteData{},
+		"error":      &errorData{},
 	}
 }
 

@@ -39,16 +39,16 @@ func (a *app) filesCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			k, err := a.open()
+			t, err := a.task(pid)
 			if err != nil {
 				return err
 			}
-			t, err := kobj.FindTask(k, pid)
-			if err != nil {
-				return noTask(err)
-			}
-			files, err := kobj.Files(k, t)
-			a.gap(err)
+			k := a.kernel
+			var files []kobj.File
+			a.gap(k.Retry(func() (err error) {
+				files, err = kobj.Files(k, t)
+				return err
+			}))
 			if a.output == "json" {
 				for _, f := range files {
 					if err := a.emitJSON("file", fileData{File: f, PID: t.PID, BPF: a.bpfObject(k, f)}); err != nil {

@@ -31,7 +31,8 @@ Options of every command:
 Exit status:
   0  fine                                     3  not permitted
   1  the thing examined is at fault           4  this kernel lacks what is needed
-  2  the command line is wrong                5  the dump is damaged or incomplete
+  2  the command line is wrong                5  not all could be read: a damaged or
+                                              incomplete dump
 
 "ksleuth help COMMAND" says more about a command.{{end}}
 `

@@ -46,7 +46,7 @@ func jsonFields(t reflect.Type, prefix string) []jsonField {
 			continue
 		}
 		path := prefix + name
-		out = append(out, jsonField{path, kindOf(f.Type), opts == "omitempty"})
+		out = append(out, jsonField{path, kindOf(f.Type), opts == "omitempty" || opts == "omitzero"})
 		if elem := f.Type; elem.Kind() == reflect.Slice {
 			out = append(out, jsonFields(elem.Elem(), path+"[].")...)
 		} else {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
 )
 
@@ -17,8 +18,9 @@ func (a *app) logCommand() *cobra.Command {
 		Use:     "log",
 		Short:   "The kernel's log",
 		GroupID: groupInspect,
-		Long: `Log prints the kernel's log buffer, as dmesg does. It needs little of a dump:
-VMCOREINFO and the buffer itself, no types. Errors and worse are red.`,
+		Long: `Log prints the kernel's log buffer, as dmesg does. It needs little of a dump or a
+running kernel: VMCOREINFO and the buffer itself, no types. Errors and worse are
+red.`,
 		Example: `  ksleuth -t vmcore log
   ksleuth -t vmcore log --level err      # errors and worse
   ksleuth -t vmcore log --caller         # which task or CPU wrote each line
@@ -33,7 +35,7 @@ VMCOREINFO and the buffer itself, no types. Errors and worse are red.`,
 			if err != nil {
 				return err
 			}
-			log, gaps, err := kobj.Log(k)
+			log, gaps, err := readLog(k)
 			if err != nil {
 				return err
 			}
@@ -64,4 +66,19 @@ VMCOREINFO and the buffer itself, no types. Errors and worse are red.`,
 	c.Flags().BoolVar(&caller, "caller", false, "print the task (T) or CPU (C) that wrote each line")
 	c.Flags().StringVar(&level, "level", "debug", "leave out what is less urgent than this `LEVEL`:\n"+strings.Join(kobj.Levels[:], ", "))
 	return c
+}
+
+// readLog reads the log, on a running kernel again if records were overwritten
+// meanwhile.
+func readLog(k *kernel.Kernel) (log []kobj.LogRecord, gaps []kobj.LogGap, err error) {
+	var failed error
+	read := func() error {
+		log, gaps, failed = kobj.Log(k)
+		if failed == nil && len(gaps) > 0 {
+			return gaps[0].Err
+		}
+		return failed
+	}
+	_ = k.Retry(read) // what is left of it is in gaps and failed
+	return log, gaps, failed
 }

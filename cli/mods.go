@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
 )
 
@@ -29,8 +30,11 @@ func (a *app) modsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			mods, err := k.Modules()
-			a.gap(err)
+			var mods []*kernel.Module
+			a.gap(k.Retry(func() (err error) {
+				mods, err = k.Modules()
+				return err
+			}))
 			if a.output == "json" {
 				for _, m := range mods {
 					if err := a.emitJSON("module", moduleData{m.Name, mem.Addr(m.Addr), mem.Addr(m.Base()), m.Size(), m.Refs, m.State, mem.Addr(m.Taint)}); err != nil {

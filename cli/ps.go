@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/ksleuth/ksleuth/kobj"
@@ -50,10 +52,35 @@ func (a *app) tasks(idle bool) ([]kobj.Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := kobj.Tasks(k, idle)
+	var tasks []kobj.Task
+	err = k.Retry(func() (err error) {
+		tasks, err = kobj.Tasks(k, idle)
+		return err
+	})
 	if err != nil && len(tasks) == 0 {
 		return nil, err
 	}
 	a.gap(err)
 	return tasks, nil
+}
+
+// task returns the task whose thread has a pid.
+func (a *app) task(pid int) (kobj.Task, error) {
+	k, err := a.open()
+	if err != nil {
+		return kobj.Task{}, err
+	}
+	var t kobj.Task
+	var none *kobj.NoTaskError
+	err = k.Retry(func() error {
+		var err error
+		if t, err = kobj.FindTask(k, pid); errors.As(err, &none) {
+			return nil // for sure
+		}
+		return err
+	})
+	if none != nil && err == nil {
+		err = none
+	}
+	return t, noTask(err)
 }

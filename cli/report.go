@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/ksleuth/ksleuth/render"
@@ -20,6 +22,9 @@ its log holds an oops.`,
   ksleuth -t vmcore -o json report | jq .data.fingerprint`,
 		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if len(a.dumps) == 0 && a.core == nil {
+				return usage(errors.New("report explains a crash dump: name one with -t FILE (of the running kernel, log and bt tell)"))
+			}
 			k, err := a.open()
 			if err != nil {
 				return err

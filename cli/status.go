@@ -14,6 +14,7 @@ import (
 	"github.com/ksleuth/ksleuth/disasm"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/live"
 	"github.com/ksleuth/ksleuth/mem"
 )
 
@@ -27,7 +28,7 @@ const (
 	StatusUsage       Status = 2 // the command line is wrong
 	StatusDenied      Status = 3 // not permitted
 	StatusUnsupported Status = 4 // this kernel lacks what is needed
-	StatusDamaged     Status = 5 // the dump is damaged or incomplete
+	StatusDamaged     Status = 5 // something could not be read: the dump is damaged or incomplete
 )
 
 // statusInterrupted is what shells give for a program that Ctrl-C ended.
@@ -44,6 +45,17 @@ func (e *statusError) Unwrap() error { return e.err }
 
 func usage(err error) error { return &statusError{StatusUsage, err} }
 
+// statusOf is [statusOf] for this target: a running kernel is not damaged, and
+// what it has no symbol for it lacks.
+func (a *app) statusOf(err error) Status {
+	status := statusOf(err)
+	var symbol *kernel.NoSymbolError
+	if a.live != nil && status == StatusDamaged && errors.As(err, &symbol) {
+		return StatusUnsupported
+	}
+	return status
+}
+
 // statusOf returns the exit status that an error stands for. What a person got
 // wrong says so: a file that cannot be opened, or by [usage] and [asked]. Any
 // other error is of the dump, which does not hold what a sound one would.
@@ -55,7 +67,9 @@ func statusOf(err error) Status {
 		return se.status
 	case errors.Is(err, context.Canceled):
 		return statusInterrupted
-	case errors.Is(err, fs.ErrPermission), mem.CauseOf(err) == mem.Denied:
+	case errors.Is(err, live.ErrUnsupported):
+		return StatusUnsupported
+	case errors.Is(err, live.ErrDenied), errors.Is(err, fs.ErrPermission), mem.CauseOf(err) == mem.Denied:
 		return StatusDenied
 	case errors.As(err, &file) && mem.CauseOf(err) == 0:
 		return StatusUsage

@@ -22,6 +22,7 @@ const (
 	opDeref             // *prev
 	opAddr              // &prev
 	opCast              // (name)prev
+	opAt                // (name at n)
 )
 
 func (s *step) then(op byte, name string, n int64) *step { return &step{s, op, name, n} }
@@ -45,6 +46,8 @@ func (s *step) String() string {
 		return "&" + s.prev.String()
 	case opCast:
 		return "(" + s.name + ")" + s.prev.String()
+	case opAt:
+		return fmt.Sprintf("(%s at 0x%x)", s.name, uint64(s.n))
 	}
 	return s.name
 }

@@ -84,8 +84,9 @@ type Type struct {
 	ref  uint32
 	data []byte
 
-	elem *Type // of a type made here
-	aux  atomic.Pointer[aux]
+	elem   *Type                // of a type made here
+	target atomic.Pointer[Type] // what ref stands for, once it was asked for
+	aux    atomic.Pointer[aux]
 }
 
 // aux is what is decoded of a type's elements.
@@ -186,7 +187,12 @@ func (t *Type) Module() string {
 // prototype, the prototype of a function. Other kinds give void.
 func (t *Type) Elem() *Type {
 	if t.src != nil {
-		return t.src.byID(t.ref)
+		e := t.target.Load()
+		if e == nil {
+			e = t.src.byID(t.ref)
+			t.target.Store(e)
+		}
+		return e
 	}
 	if t.elem != nil {
 		return t.elem
@@ -272,6 +278,24 @@ func (t *Type) Members() []Member {
 		return s.elements().members
 	}
 	return nil
+}
+
+// Variables returns the variables of a data section in order, else nil. The
+// Offset of each is where the section's loader has put it.
+func (t *Type) Variables() []Member {
+	if t.kind != Datasec || t.src == nil {
+		return nil
+	}
+	vars := make([]Member, 0, len(t.data)/12)
+	for d := t.data; len(d) > 0; d = d[12:] { // struct btf_var_secinfo
+		v := t.src.byID(le.Uint32(d))
+		off := le.Uint32(d[4:])
+		if v.kind != Var || off > maxSection {
+			continue
+		}
+		vars = append(vars, Member{Name: v.name, Type: v.Elem(), Offset: off * 8})
+	}
+	return vars
 }
 
 // Enumerators returns the constants of an enum, else nil.

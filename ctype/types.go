@@ -192,6 +192,26 @@ func (ts *Types) LookupAll(name string) (found []*Type) {
 // Struct finds a struct by its tag. The error is a [*NotFoundError].
 func (ts *Types) Struct(name string) (*Type, error) { return ts.lookup("struct", name, kinds(Struct)) }
 
+// ByID returns the type with a number in vmlinux's BTF (or the only one's), or
+// in that of a module; 0 is void. The error is a [*NotFoundError].
+func (ts *Types) ByID(module string, id uint32) (*Type, error) {
+	for t := range ts.tables {
+		if t.name != module && (module != "" || t != ts.vmlinux) {
+			continue
+		}
+		if typ := t.byID(id); typ.kind != Unknown {
+			return typ, nil
+		}
+		break
+	}
+	return nil, &NotFoundError{Kind: "type id", Name: fmt.Sprint(id)}
+}
+
+// Text returns the text at an offset into the strings of vmlinux's BTF (or the
+// only one's), by which line info names files and lines. A bad offset gives a
+// text that says so.
+func (ts *Types) Text(off uint32) string { return ts.vmlinux.str(off) }
+
 // FuncProto returns the prototype of a kernel function. The error is a
 // [*NotFoundError].
 func (ts *Types) FuncProto(name string) (*Type, error) {

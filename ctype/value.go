@@ -53,6 +53,12 @@ func (ts *Types) Object(r mem.Reader, t *Type, addr uint64, name string) Value {
 	return Value{types: ts, typ: t, mem: r, addr: addr, lvalue: true, path: &step{op: opName, name: name}}
 }
 
+// ObjectAt is [Types.Object] for an object that errors name by its address, as
+// "(bpf_prog at 0xffffc90000012000)".
+func (ts *Types) ObjectAt(r mem.Reader, t *Type, addr uint64, name string) Value {
+	return Value{types: ts, typ: t, mem: r, addr: addr, lvalue: true, path: &step{op: opAt, name: name, n: int64(addr)}}
+}
+
 // Scalar returns a computed integer or pointer of type t, truncated to it.
 // r is the memory a pointer points into. name stands for it in errors.
 func (ts *Types) Scalar(r mem.Reader, t *Type, bits uint64, name string) Value {

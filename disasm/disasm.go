@@ -1,12 +1,12 @@
 // Package disasm lists machine code as it stands in the target's memory, with
-// symbols and, for BPF programs, source lines.
+// what its operands name, what the kernel has rewritten in it and, for BPF
+// programs, source lines and BPF instructions.
 package disasm
 
 import (
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/kernel"
@@ -16,22 +16,10 @@ import (
 
 // Options say what is listed and how.
 type Options struct {
-	Len   int  // bytes; 0 is a whole function, or 64 at an address inside one
-	Intel bool // Intel syntax; else AT&T
-}
-
-// defaultLen is how much is listed from an address that begins no function.
-const defaultLen = 64
-
-// maxLen bounds a listing: no function comes near.
-const maxLen = 16 << 20
-
-// Code is a range of code to be listed.
-type Code struct {
-	Name  string
-	Start uint64
-	Len   int
-	owner *bpf.Owner
+	Len     int  // bytes; 0 is a whole function, or 64 at an address inside one
+	Intel   bool // Intel syntax; else AT&T
+	Explain bool // notes on what generated code does
+	Xlated  bool // BPF instructions beside the code that was made from them
 }
 
 // A Listing is disassembled code.
@@ -40,7 +28,13 @@ type Listing struct {
 	Addr  mem.Addr    `json:"addr"`
 	Kind  kernel.Kind `json:"kind,omitempty"`
 	Lines []Line      `json:"lines"`
-	Err   string      `json:"error,omitempty"` // what could not be read
+	// Padding is the number of bytes behind the last line that only fill up
+	// the memory the code was given.
+	Padding int    `json:"padding,omitempty"`
+	Gaps    []Gap  `json:"gaps,omitempty"`
+	Err     string `json:"error,omitempty"` // what could not be read
+	// Missing is why a part of the code could not be read, or nil.
+	Missing error `json:"-"`
 }
 
 // A Line is one instruction.
@@ -49,138 +43,181 @@ type Line struct {
 	Offset mem.Addr      `json:"offset"` // into the function
 	Bytes  string        `json:"bytes"`
 	Text   string        `json:"text"`
+	Flow   string        `json:"flow,omitempty"`   // where control goes: jump, branch, call, return, trap; "" if on
+	Target mem.Addr      `json:"target,omitzero"`  // of a direct jump, branch or call
 	Source *bpf.Location `json:"source,omitempty"` // where a new source line begins
+	Xlated []Insn        `json:"xlated,omitempty"` // the BPF instructions that the code from here on was made from
+	// Note says what the kernel has put here, and what generated code is
+	// for. It is about NoteLen bytes, this instruction and others behind it.
+	Note    string `json:"note,omitempty"`
+	NoteLen int    `json:"note_len,omitempty"`
 }
 
-// A NotFoundError says that there is no BPF program or function of a name.
-type NotFoundError struct {
-	What string // a sentence
+// A Gap is a range inside a listing that cannot be read.
+type Gap struct {
+	Addr mem.Addr `json:"addr"`
+	Len  int      `json:"len"`
+	Why  string   `json:"why"`
 }
 
-// Error returns the sentence.
-func (e *NotFoundError) Error() string { return e.What }
-
-// Find returns the code that what names: a symbol, a number, prog:ID,
-// prog:ID/SUBPROG or tramp:ADDR. A program without a subprogram stands for all
-// its functions.
-func Find(k *kernel.Kernel, what string, o Options) ([]Code, error) {
-	if id, ok := strings.CutPrefix(what, "prog:"); ok {
-		return findProgram(k, id)
-	}
-	if addr, ok := strings.CutPrefix(what, "tramp:"); ok {
-		what = addr
-	}
-	addr, err := strconv.ParseUint(what, 0, 64)
-	if err != nil {
-		s, err := k.Find(what)
-		if err != nil {
-			return nil, err
-		}
-		return []Code{{Name: s.String(), Start: s.Addr, Len: length(o, s, 0)}}, nil
-	}
-	s, off, ok := k.Symbolize(addr)
-	if !ok {
-		return []Code{{Name: fmt.Sprintf("%#x", addr), Start: addr, Len: length(o, kernel.Symbol{}, 1)}}, nil
-	}
-	return []Code{{Name: k.FormatAddr(addr), Start: addr, Len: length(o, s, off)}}, nil
+// flows names the classes of control flow in JSON.
+var flows = [...]string{
+	x86.FlowJump: "jump", x86.FlowIndirectJump: "jump", x86.FlowCondJump: "branch",
+	x86.FlowCall: "call", x86.FlowIndirectCall: "call", x86.FlowRet: "return",
+	x86.FlowTrap: "trap", x86.FlowHalt: "",
 }
 
-func length(o Options, s kernel.Symbol, off uint64) int {
-	switch {
-	case o.Len > 0:
-		return min(o.Len, maxLen)
-	case off == 0 && s.Size > 0:
-		return int(min(s.Size, maxLen))
-	}
-	return defaultLen
+// A Disassembler lists code of one kernel. What it needs to know of the kernel
+// it reads once, when first needed. It is safe for concurrent use.
+type Disassembler struct {
+	k       *kernel.Kernel
+	percpu  func() []kernel.Symbol
+	values  func() []mapRange
+	symbols func() map[string]kernel.Symbol
+	records func() ([]recordPage, error)
+
+	trampolines func() []*bpf.Trampoline
 }
 
-func findProgram(k *kernel.Kernel, arg string) ([]Code, error) {
-	idText, sub, one := strings.Cut(arg, "/")
-	id, err := strconv.Atoi(idText)
-	if err != nil {
-		return nil, &NotFoundError{fmt.Sprintf("prog:%s: %q is no program id", arg, idText)}
-	}
-	progs, err := bpf.Programs(k)
-	for _, p := range progs {
-		if p.ID != id {
-			continue
-		}
-		var out []Code
-		for i, s := range p.Subprogs {
-			if one && s.Name != sub && strconv.Itoa(i) != sub {
-				continue
-			}
-			out = append(out, Code{Name: s.Name, Start: uint64(s.Addr), Len: min(s.Len, maxLen), owner: &bpf.Owner{Prog: p, Subprog: i}})
-		}
-		if len(out) == 0 {
-			return nil, &NotFoundError{fmt.Sprintf("program %d has no function %q; it has %s", id, sub, names(p))}
-		}
-		return out, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("there is no BPF program with id %d among the %d that could be read: %w", id, len(progs), err)
-	}
-	return nil, &NotFoundError{fmt.Sprintf("there is no BPF program with id %d", id)}
+// New returns a disassembler of a kernel's code.
+func New(k *kernel.Kernel) *Disassembler {
+	d := &Disassembler{k: k}
+	d.percpu = sync.OnceValue(k.PerCPUSymbols)
+	d.values = sync.OnceValue(d.mapRanges)
+	d.symbols = sync.OnceValue(func() map[string]kernel.Symbol { return k.LookupAll(tableSymbols...) })
+	d.trampolines = sync.OnceValue(func() []*bpf.Trampoline {
+		out, _ := bpf.Trampolines(k) // one that cannot be read is not described
+		return out
+	})
+	d.records = sync.OnceValues(d.ftracePages)
+	return d
 }
 
-func names(p *bpf.Program) string {
-	var out []string
-	for _, s := range p.Subprogs {
-		out = append(out, s.Name)
-	}
-	return strings.Join(out, ", ")
-}
-
-// Disassemble lists code. Bytes that are no instruction are listed as (bad);
-// memory that cannot be read ends the listing with a reason.
-func Disassemble(k *kernel.Kernel, c Code, o Options) (Listing, error) {
+// Disassemble lists code. Bytes that are no instruction are listed as (bad).
+// Memory that cannot be read is left out and named in the listing, which says
+// so by [Listing.Missing]; if none of it can be read, that is an error.
+func (d *Disassembler) Disassemble(c Code, o Options) (Listing, error) {
 	l := Listing{Name: c.Name, Addr: mem.Addr(c.Start), Lines: []Line{}}
-	code := make([]byte, c.Len)
-	if err := k.Mem().ReadMem(code, c.Start); err != nil {
-		var f *mem.Fault
-		if !errors.As(err, &f) || f.Addr <= c.Start {
-			return l, err
+	parts, gaps, err := d.read(c.Start, c.Len)
+	if len(parts) == 0 {
+		return l, err
+	}
+	l.Missing = err
+	w := writer{d: d, o: o, code: c, list: &l, base: c.Start}
+	if s, off, ok := d.k.Symbolize(c.Start); ok {
+		l.Kind, w.base = s.Kind, c.Start-off
+	}
+	if len(gaps) > 0 {
+		l.Gaps, l.Err = gaps, gaps[0].Why
+	}
+	if o.Len == 0 {
+		parts, l.Padding = trimPadding(parts, l.Kind)
+	}
+	w.source()
+	w.sites = d.sitesIn(c.Start, c.Start+uint64(c.Len), w.fail)
+	for _, p := range parts {
+		w.part(p)
+	}
+	w.xlated()
+	w.explain(parts)
+	return l, nil
+}
+
+// A writer writes one listing.
+type writer struct {
+	d     *Disassembler
+	o     Options
+	code  Code
+	list  *Listing
+	base  uint64 // of the function
+	lines *bpf.Lines
+	last  bpf.Location
+	sites map[uint64]site
+	in    x86.Inst
+	buf   []byte
+}
+
+// fail notes what could not be read; the listing goes on without it.
+func (w *writer) fail(what string, err error) {
+	if err == nil {
+		return
+	}
+	if w.list.Err != "" {
+		w.list.Err += "; "
+	}
+	w.list.Err += fmt.Sprintf("%s: %v", what, err)
+}
+
+// source finds the line table of a BPF program.
+func (w *writer) source() {
+	if w.code.owner == nil && w.list.Kind == kernel.KindBPF {
+		if owner, ok := bpf.OwnerOf(w.d.k, w.code.Start); ok {
+			w.code.owner = &owner
 		}
-		code, l.Err = code[:f.Addr-c.Start], err.Error()
 	}
-	base := c.Start
-	if s, off, ok := k.Symbolize(c.Start); ok {
-		l.Kind, base = s.Kind, c.Start-off
+	w.lines = new(bpf.Lines)
+	if w.code.owner == nil {
+		return
 	}
-	if c.owner == nil && l.Kind == kernel.KindBPF {
-		if owner, ok := bpf.OwnerOf(k, c.Start); ok {
-			c.owner = &owner
+	lines, err := w.code.owner.Lines(w.d.k)
+	if err != nil {
+		w.fail("no source lines", err)
+		return
+	}
+	w.lines = lines
+}
+
+// part lists a range of memory without gaps.
+func (w *writer) part(p part) {
+	in := &w.in
+	for off := 0; off < len(p.code); off += max(in.Len, 1) {
+		at := p.addr + uint64(off)
+		_ = in.Decode(p.code[off:], at) // leaves a (bad) of one byte
+		line := Line{
+			Addr: mem.Addr(at), Offset: mem.Addr(at - w.base), Bytes: fmt.Sprintf("% x", in.Bytes()),
+			Text: w.text(), Flow: flows[in.Flow()],
 		}
-	}
-	lines := new(bpf.Lines)
-	if c.owner != nil {
-		var err error
-		if lines, err = c.owner.Lines(k); err != nil {
-			l.Err = fmt.Sprintf("no source lines: %v", err)
-			lines = new(bpf.Lines)
+		if t, ok := in.Target(); ok {
+			line.Target = mem.Addr(t)
 		}
-	}
-	symbol := func(addr uint64) (string, uint64, bool) {
-		s, off, ok := k.Symbolize(addr)
-		return s.String(), off, ok
-	}
-	var in x86.Inst
-	var last bpf.Location
-	for off := 0; off < len(code); off += max(in.Len, 1) {
-		at := c.Start + uint64(off)
-		_ = in.Decode(code[off:], at) // leaves a (bad) of one byte
-		line := Line{Addr: mem.Addr(at), Offset: mem.Addr(at - base), Bytes: fmt.Sprintf("% x", in.Bytes())}
-		if o.Intel {
-			line.Text = string(in.AppendIntel(nil, symbol))
+		if s, ok := w.sites[at]; ok {
+			line.note(s.describe(w.d, in, p.code[off+in.Len:]), in.Len)
 		} else {
-			line.Text = string(in.AppendGNU(nil, symbol))
+			line.note(w.d.thunkNote(in, p.code[off+in.Len:]), in.Len)
 		}
-		if loc, ok := lines.At(at); ok && (loc.Line != last.Line || loc.File != last.File) {
-			last = loc
+		if loc, ok := w.lines.At(at); ok && (loc.Line != w.last.Line || loc.File != w.last.File) {
+			w.last = loc
 			line.Source = &loc
 		}
-		l.Lines = append(l.Lines, line)
+		w.list.Lines = append(w.list.Lines, line)
 	}
-	return l, nil
+}
+
+// note adds a note on n bytes.
+func (l *Line) note(text string, n int) {
+	if text == "" {
+		return
+	}
+	if l.Note != "" {
+		text = l.Note + "; " + text
+	}
+	l.Note, l.NoteLen = text, max(l.NoteLen, n)
+}
+
+// text formats the instruction with what its operands name.
+func (w *writer) text() string {
+	if w.o.Intel {
+		w.buf = w.in.AppendIntel(w.buf[:0], w.symbol)
+	} else {
+		w.buf = w.in.AppendGNU(w.buf[:0], w.symbol)
+	}
+	refs := w.refs()
+	if len(refs) == 0 {
+		return string(w.buf)
+	}
+	sep := " # "
+	if strings.Contains(string(w.buf), " # ") {
+		sep = ", "
+	}
+	return string(w.buf) + sep + strings.Join(refs, ", ")
 }

@@ -16,11 +16,12 @@ import (
 
 func list(t *testing.T, k *kernel.Kernel, what string, o disasm.Options) []disasm.Listing {
 	t.Helper()
-	code, err := disasm.Find(k, what, o)
+	d := disasm.New(k)
+	code, err := d.Find(what, o)
 	qt.Assert(t, qt.IsNil(err))
 	var out []disasm.Listing
 	for _, c := range code {
-		l, err := disasm.Disassemble(k, c, o)
+		l, err := d.Disassemble(c, o)
 		qt.Assert(t, qt.IsNil(err))
 		out = append(out, l)
 	}
@@ -88,7 +89,7 @@ func TestFind(t *testing.T) {
 		{"0x1000", disasm.Options{}, 0x1000, 64, "0x1000"},
 		{fmt.Sprintf("tramp:%#x", sym.Addr), disasm.Options{Len: 1 << 40}, sym.Addr, 16 << 20, "bpf_test_run"},
 	} {
-		code, err := disasm.Find(k, test.what, test.opts)
+		code, err := disasm.New(k).Find(test.what, test.opts)
 		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", test.what))
 		qt.Check(t, qt.Equals(code[0].Start, test.addr))
 		qt.Check(t, qt.Equals(code[0].Len, test.len))
@@ -96,16 +97,18 @@ func TestFind(t *testing.T) {
 	}
 	var none *disasm.NotFoundError
 	for what, says := range map[string]string{
-		"prog:x":         `prog:x: "x" is no program id`,
-		"prog:8":         `there is no BPF program with id 8`,
+		"prog:x":         `there is no BPF program called "x"`,
+		"prog:lokup":     `there is no BPF program called "lokup"`,
+		"prog:clasify":   `there is no BPF program called "clasify" \(did you mean classify\?\)`,
+		"prog:8":         `there is no BPF program with id 8; the nearest are 5 classify, 6 count_syscalls, 7 see_count_lo, 9 call_kfunc`,
 		"prog:9/nowhere": `program 9 has no function "nowhere"; it has call_kfunc, lookup`,
 	} {
-		_, err := disasm.Find(k, what, disasm.Options{})
+		_, err := disasm.New(k).Find(what, disasm.Options{})
 		qt.Check(t, qt.ErrorMatches(err, says))
 		qt.Check(t, qt.IsTrue(errors.As(err, &none)))
 	}
 	var symbol *kernel.NoSymbolError
-	_, err = disasm.Find(k, "no_such_function", disasm.Options{})
+	_, err = disasm.New(k).Find("no_such_function", disasm.Options{})
 	qt.Check(t, qt.IsTrue(errors.As(err, &symbol)))
 
 	// If a program could not be read, it may be the one.
@@ -117,7 +120,7 @@ func TestFind(t *testing.T) {
 		first = e.Entry
 		break
 	}
-	_, err = disasm.Find(example.Kernel(t, example.Absent(first)), "prog:2", disasm.Options{})
+	_, err = disasm.New(example.Kernel(t, example.Absent(first))).Find("prog:2", disasm.Options{})
 	qt.Check(t, qt.Equals(mem.CauseOf(err), mem.Excluded))
 	qt.Check(t, qt.IsFalse(errors.As(err, &none)))
 }
@@ -131,12 +134,12 @@ func TestUnreadable(t *testing.T) {
 	end := (sym.Addr + 4095) &^ 4095
 	k = example.Kernel(t, example.Absent(sym.Addr), example.Write(end, []byte{0x90}))
 	c := disasm.Code{Name: "x", Start: sym.Addr, Len: 16}
-	_, err = disasm.Disassemble(k, c, disasm.Options{})
+	_, err = disasm.New(k).Disassemble(c, disasm.Options{})
 	qt.Check(t, qt.Equals(mem.CauseOf(err), mem.Excluded))
 
 	k = example.Kernel(t, example.Absent(sym.Addr))
 	c.Start = sym.Addr&^4095 - 5
-	l, err := disasm.Disassemble(k, c, disasm.Options{})
+	l, err := disasm.New(k).Disassemble(c, disasm.Options{})
 	if err == nil { // the page before is in the example
 		qt.Check(t, qt.StringContains(l.Err, "excluded from the dump"))
 		last := l.Lines[len(l.Lines)-1]
@@ -150,7 +153,7 @@ func TestBytes(t *testing.T) {
 	sym, err := k.Find("bpf_test_run")
 	qt.Assert(t, qt.IsNil(err))
 	k = example.Kernel(t, example.Write(sym.Addr, []byte{0x06, 0xff, 0xff, 0x0f, 0x0b, 0x0f}))
-	l, err := disasm.Disassemble(k, disasm.Code{Name: "x", Start: sym.Addr, Len: 6}, disasm.Options{Intel: true})
+	l, err := disasm.New(k).Disassemble(disasm.Code{Name: "x", Start: sym.Addr, Len: 6}, disasm.Options{Intel: true})
 	qt.Assert(t, qt.IsNil(err))
 	n := 0
 	for _, line := range l.Lines {

@@ -20,6 +20,12 @@ const (
 func (k *Kernel) loadTypes() (*ctype.Types, error) {
 	start, ok1 := k.coreLookup("__start_BTF")
 	stop, ok2 := k.coreLookup("__stop_BTF")
+	// Without CONFIG_KALLSYMS_ALL kallsyms has functions alone.
+	if src, ok := k.src.(interface{ BTF() ([]byte, error) }); ok && !ok1 {
+		if raw, err := src.BTF(); err == nil {
+			return ctype.New(raw)
+		}
+	}
 	if !ok1 || !ok2 || stop.Addr <= start.Addr {
 		return nil, errors.New("the kernel has no BTF (CONFIG_DEBUG_INFO_BTF): its types are unknown")
 	}

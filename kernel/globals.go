@@ -14,6 +14,7 @@ var globals = map[string][]string{
 	"btf_modules":        {"struct list_head"},
 	"cgrp_dfl_root":      {"struct cgroup_root"},
 	"crashing_cpu":       {"int"},
+	"ftrace_events":      {"struct list_head"},
 	"init_mm":            {"struct mm_struct"},
 	"init_net":           {"struct net"},
 	"init_pid_ns":        {"struct pid_namespace"},
@@ -36,6 +37,7 @@ var globals = map[string][]string{
 	"super_blocks":       {"struct list_head"},
 	"system_state":       {"enum system_states"},
 	"tainted_mask":       {"unsigned long"},
+	"timekeeper_data":    {"struct tk_data [1]"},
 	"vmap_area_list":     {"struct list_head"},
 }
 

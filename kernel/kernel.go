@@ -7,6 +7,7 @@ package kernel
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ksleuth/ksleuth/ctype"
 	"github.com/ksleuth/ksleuth/kallsyms"
@@ -32,18 +33,38 @@ type Kernel struct {
 	cpus []vmcore.CPU
 	syms *kallsyms.Table
 
+	src Source
+
 	known func() map[string]kallsyms.Symbol
 	types func() (*ctype.Types, error)
 	// moduleTypes adds the types of the modules to types, which are needed to
 	// find the modules.
 	moduleTypes func() error
-	modules     func() ([]*Module, error)
-	bpfText     func() ([]BPFText, error)
 	orc         func() (*orc.Table, error)
 	percpu      func() ([]uint64, error)
 	registers   func() map[int]vmcore.CPU
 
-	modORC sync.Map // *Module -> *orc.Table
+	changing atomic.Pointer[changing]
+	modORC   sync.Map // *Module -> *orc.Table
+	records  sync.Map // name of a struct -> *ctype.Type
+}
+
+// changing is what was read of what comes and goes on a running kernel.
+type changing struct {
+	modules func() ([]*Module, error)
+	bpfText func() ([]BPFText, error)
+}
+
+func (k *Kernel) modules() ([]*Module, error) { return k.changing.Load().modules() }
+func (k *Kernel) bpfText() ([]BPFText, error) { return k.changing.Load().bpfText() }
+
+// rearm has the lists of things that come and go read anew.
+func (k *Kernel) rearm() {
+	k.changing.Store(&changing{
+		modules: sync.OnceValues(k.loadModules),
+		bpfText: sync.OnceValues(k.loadBPFText),
+	})
+	k.modORC.Clear()
 }
 
 // FromSource opens the kernel whose memory src gives. It finds the page tables
@@ -55,7 +76,7 @@ func FromSource(ctx context.Context, src Source) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kernel{phys: src, mem: p.space, info: p.info, cpus: src.CPUs()}
+	k := &Kernel{src: src, phys: src, mem: p.space, info: p.info, cpus: src.CPUs()}
 	if k.syms, err = k.loadSymbols(p.stext); err != nil {
 		return nil, err
 	}
@@ -68,12 +89,47 @@ func FromSource(ctx context.Context, src Source) (*Kernel, error) {
 		}
 		return k.addModuleTypes(types)
 	})
-	k.modules = sync.OnceValues(k.loadModules)
-	k.bpfText = sync.OnceValues(k.loadBPFText)
+	k.rearm()
 	k.orc = sync.OnceValues(k.loadORC)
 	k.percpu = sync.OnceValues(k.loadPerCPU)
 	k.registers = sync.OnceValue(k.loadRegisters)
 	return k, nil
+}
+
+// Live reports whether this is a running kernel, of which two reads can differ.
+func (k *Kernel) Live() bool {
+	l, ok := k.src.(interface{ Live() bool })
+	return ok && l.Live()
+}
+
+// Refresh forgets what was read of a running kernel and may have changed since:
+// memory, page tables, the lists of modules and of generated code. On a dump it
+// does nothing. What was taken from the kernel before stays as it was.
+func (k *Kernel) Refresh() {
+	if !k.Live() {
+		return
+	}
+	if s, ok := k.src.(interface{ Refresh() }); ok {
+		s.Refresh()
+	}
+	k.mem.Refresh()
+	k.rearm()
+}
+
+// retries is how often [Kernel.Retry] reads again.
+const retries = 4
+
+// Retry calls read, which reads what may change under the reader, again after
+// a [Kernel.Refresh] if it fails on a running kernel: a list can be changed
+// while it is walked, and what is on it can be freed. It returns the last
+// error. On a dump it calls read once.
+func (k *Kernel) Retry(read func() error) error {
+	err := read()
+	for n := 0; err != nil && k.Live() && n < retries; n++ {
+		k.Refresh()
+		err = read()
+	}
+	return err
 }
 
 // Mem returns the kernel's virtual memory.

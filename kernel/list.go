@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"iter"
 
@@ -63,6 +64,8 @@ func (k *Kernel) XArray(addr uint64) iter.Seq2[XAEntry, error] {
 // An XAEntry is one entry of an XArray.
 type XAEntry struct{ Index, Entry uint64 }
 
+const slotsPerNode = 64 // XA_CHUNK_SIZE without CONFIG_BASE_SMALL
+
 // isXANode says whether an entry is an internal node (include/linux/xarray.h,
 // xa_is_node): internal entries have binary 10 in their low bits, and those
 // below 4096 are errors, siblings and the like.
@@ -107,15 +110,50 @@ func (w *xaWalk) walk(entry, base, above uint64) bool {
 		yield(XAEntry{}, err)
 		return false
 	}
-	const slotsPerNode = 64 // XA_CHUNK_SIZE without CONFIG_BASE_SMALL
+	raw, err := mem.Bytes(k.mem, slots, 8*slotsPerNode)
+	if err != nil {
+		return yield(XAEntry{}, fmt.Errorf("slots of xa_node at %#x: %w", entry&^3, err))
+	}
 	for i := range uint64(slotsPerNode) {
-		e, err := mem.U64(k.mem, slots+8*i)
-		if err != nil {
-			return yield(XAEntry{}, fmt.Errorf("xa_node at %#x, slot %d: %w", entry&^3, i, err))
-		}
-		if !w.walk(e, base+i<<shift, shift) {
+		if !w.walk(binary.LittleEndian.Uint64(raw[8*i:]), base+i<<shift, shift) {
 			return false
 		}
 	}
 	return true
+}
+
+// XALoad returns the entry with an index in the struct xarray or
+// radix_tree_root at addr, or 0 if there is none.
+func (k *Kernel) XALoad(addr, index uint64) (uint64, error) {
+	root := k.Object("xarray", addr)
+	entry := root.Uint("xa_head")
+	if err := root.Err(); err != nil {
+		return 0, err
+	}
+	if !isXANode(entry) && index != 0 {
+		return 0, nil
+	}
+	for above := uint64(64); isXANode(entry); {
+		node := k.Object("xa_node", entry&^3)
+		shift, slots := node.Uint("shift"), node.At("slots")
+		if err := node.Err(); err != nil {
+			return 0, err
+		}
+		if shift >= above {
+			return 0, fmt.Errorf("xa_node at %#x: shift %d below one of %d: damaged", node.Addr, shift, above)
+		}
+		slot := index >> shift
+		if above == 64 && slot >= slotsPerNode { // beyond what the tree spans
+			return 0, nil
+		}
+		var err error
+		if entry, err = mem.U64(k.mem, slots+8*(slot%slotsPerNode)); err != nil {
+			return 0, fmt.Errorf("xa_node at %#x, slot %d: %w", node.Addr, slot%slotsPerNode, err)
+		}
+		above = shift
+	}
+	if entry&3 == 2 { // retry, zero or sibling entry: nothing stored here
+		return 0, nil
+	}
+	return entry, nil
 }

@@ -30,20 +30,68 @@ func (k *Kernel) Object(name string, addr uint64) *Object {
 	if err != nil {
 		return &Object{Addr: addr, err: err}
 	}
-	return &Object{Addr: addr, v: types.Object(k.mem, typ, addr, fmt.Sprintf("(%s at 0x%x)", name, addr))}
+	return &Object{Addr: addr, v: types.ObjectAt(k.mem, typ, addr, name)}
 }
 
-// record finds a struct, in the kernel's types or else in the modules'.
+// record finds a struct, in the kernel's types or else in the modules'. What
+// was found is remembered, also that there is no such struct: walks ask for the
+// same few again and again.
 func (k *Kernel) record(name string) (*ctype.Type, error) {
+	switch r, _ := k.records.Load(name); r := r.(type) {
+	case *ctype.Type:
+		return r, nil
+	case error:
+		return nil, r
+	}
 	types, err := k.types()
 	if err != nil {
 		return nil, err
 	}
 	t, err := types.Struct(name)
-	if errors.Is(err, ctype.ErrNotFound) && k.moduleTypes() == nil {
-		t, err = types.Struct(name)
+	if errors.Is(err, ctype.ErrNotFound) {
+		if k.moduleTypes() != nil {
+			return nil, err
+		}
+		if t, err = types.Struct(name); err != nil {
+			k.records.Store(name, err)
+			return nil, err
+		}
+	}
+	if err == nil {
+		k.records.Store(name, t)
 	}
 	return t, err
+}
+
+// Load reads the whole struct at once, and o's members are then those of that
+// one moment. It is for structs of which many members are needed. Where the
+// struct cannot be read whole its members are read one by one, as without Load.
+func (o *Object) Load() *Object {
+	if o.err == nil {
+		if v, err := o.v.Load(); err == nil {
+			o.v = v
+		}
+	}
+	return o
+}
+
+// Enumerators returns the constants of the enum called name, or nil if the
+// kernel has none.
+func (k *Kernel) Enumerators(name string) []ctype.Enumerator {
+	key := "enum " + name
+	if t, ok := k.records.Load(key); ok {
+		return t.(*ctype.Type).Enumerators()
+	}
+	types, err := k.types()
+	if err != nil {
+		return nil
+	}
+	t, err := types.Lookup(key)
+	if err != nil {
+		return nil
+	}
+	k.records.Store(key, t)
+	return t.Enumerators()
 }
 
 // Err returns the first error that a read of o met.
@@ -61,13 +109,16 @@ func (o *Object) get(path string) (ctype.Value, bool) {
 	if o.err != nil {
 		return ctype.Value{}, false
 	}
-	var v ctype.Value
-	var err error
-	if strings.Contains(path, "|") {
-		v, err = o.v.FirstField(strings.Split(path, "|")...)
-	} else {
-		v, err = o.v.Field(path)
+	name, _, several := strings.Cut(path, "|")
+	if several {
+		for alt := range strings.SplitSeq(path, "|") {
+			if o.v.Types().HasMember(o.v.Type(), alt) {
+				name = alt
+				break
+			}
+		}
 	}
+	v, err := o.v.Field(name)
 	o.keep(err)
 	return v, err == nil
 }
@@ -75,6 +126,16 @@ func (o *Object) get(path string) (ctype.Value, bool) {
 // Has says whether the struct has a member.
 func (o *Object) Has(path string) bool {
 	return o.err == nil && o.v.Types().HasMember(o.v.Type(), path)
+}
+
+// Kind returns the kind of a member's type: where kernels differ, a struct can
+// have become a pointer to it.
+func (o *Object) Kind(path string) ctype.Kind {
+	v, ok := o.get(path)
+	if !ok {
+		return ctype.Unknown
+	}
+	return v.Type().Strip().Kind()
 }
 
 // At returns the address of a member.

@@ -54,22 +54,29 @@ func (k *Kernel) CPUs() (int, error) {
 // PresentCPUs returns the numbers of the CPUs that the machine has, from
 // __cpu_present_mask. (The mask of the online ones does not serve on a dump:
 // a panic takes the other CPUs offline.)
-func (k *Kernel) PresentCPUs() ([]int, error) {
+func (k *Kernel) PresentCPUs() ([]int, error) { return k.cpuMask("__cpu_present_mask") }
+
+// PossibleCPUs returns the numbers of the CPUs that the machine could have,
+// from __cpu_possible_mask: those that per-CPU memory is allocated for.
+func (k *Kernel) PossibleCPUs() ([]int, error) { return k.cpuMask("__cpu_possible_mask") }
+
+// cpuMask returns the numbers of the CPUs in a struct cpumask.
+func (k *Kernel) cpuMask(name string) ([]int, error) {
 	n, err := k.CPUs()
 	if err != nil {
 		return nil, err
 	}
-	addr, err := k.Addr("__cpu_present_mask")
+	addr, err := k.Addr(name)
 	if err != nil {
 		return nil, err
 	}
+	mask, err := mem.Bytes(k.mem, addr, (n+7)/8)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	var out []int
 	for cpu := range n {
-		b, err := mem.U8(k.mem, addr+uint64(cpu/8))
-		if err != nil {
-			return nil, fmt.Errorf("__cpu_present_mask: %w", err)
-		}
-		if b>>(cpu%8)&1 != 0 {
+		if mask[cpu/8]>>(cpu%8)&1 != 0 {
 			out = append(out, cpu)
 		}
 	}

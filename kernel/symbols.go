@@ -60,27 +60,32 @@ func (k *Kernel) loadSymbols(stext uint64) (*kallsyms.Table, error) {
 	return t, nil
 }
 
+// leastRodata is less than any kernel's read-only data, and more than the pages
+// of the freed gap in front of it that can look like it: a page there that BPF
+// code came to use is read-only in the image's mapping as well, for changes of
+// permissions go to all mappings of a page (cpa_process_alias).
+const leastRodata = 1 << 20
+
 // rodata returns the range of the kernel image's read-only data, by what the
 // page tables permit: the image is text (executable), read-only data, data.
 func (k *Kernel) rodata(stext uint64) (start, end uint64) {
 	for at := stext; at < stext+maxImage; {
 		m, err := k.mem.Walk(at)
+		next := at&^(m.Size-1) + m.Size
 		if err != nil {
-			if start != 0 {
-				return start, at
-			}
-			at += 4096
-			continue
+			next = at + 4096
 		}
-		switch {
-		case !m.Exec && !m.Writable && start == 0:
+		switch ro := err == nil && !m.Exec && !m.Writable; {
+		case ro && start == 0:
 			start = at
-		case start != 0 && (m.Writable || m.Exec):
+		case !ro && start != 0 && at-start >= leastRodata:
 			return start, at
+		case !ro:
+			start = 0
 		}
-		at = at&^(m.Size-1) + m.Size
+		at = next
 	}
-	return start, stext + maxImage
+	return stext, stext + maxImage
 }
 
 // Lookup finds a symbol by its name: in the kernel, then in modules, where
@@ -115,8 +120,9 @@ func (k *Kernel) Lookup(name string) (Symbol, bool) {
 // are looked up in one pass over the table: its names are compressed, and a
 // pass takes milliseconds.
 var wellKnown = []string{
-	"_end", "_stext", "_sinittext", "_einittext", "__start_BTF", "__stop_BTF", "__per_cpu_offset", "__cpu_present_mask", "runqueues",
-	"__start_orc_unwind_ip", "__stop_orc_unwind_ip", "__start_orc_unwind", "__stop_orc_unwind", "__start_orc_header",
+	"_end", "_stext", "_sinittext", "_einittext", "__start_BTF", "__stop_BTF", "__per_cpu_offset", "__cpu_present_mask", "__cpu_possible_mask", "runqueues",
+	"tk_core", "bpf_map_offload_ops", "vmemmap_base", "__start_orc_unwind_ip", "__stop_orc_unwind_ip", "__start_orc_unwind", "__stop_orc_unwind", "__start_orc_header",
+	"trampoline_table", "trampoline_key_table", "trampoline_ip_table", "perf_cpu_context", "pmus",
 }
 
 // coreLookup finds one of the kernel's own symbols.
@@ -134,6 +140,30 @@ func (k *Kernel) lookupKnown() map[string]kallsyms.Symbol {
 		names = append(names, name)
 	}
 	return k.syms.LookupAll(names...)
+}
+
+// LookupAll finds several of the kernel's own symbols in one pass over the
+// table; names it does not have are left out.
+func (k *Kernel) LookupAll(names ...string) map[string]Symbol {
+	out := make(map[string]Symbol, len(names))
+	for name, s := range k.syms.LookupAll(names...) {
+		out[name] = coreSymbol(s)
+	}
+	return out
+}
+
+// PerCPUSymbols returns the symbols of per-CPU variables by offset into a CPU's
+// area, for kernels that link that area at address 0; since 9d7de2aa8b41 (6.15)
+// it is linked with the rest of the kernel, and there are none.
+func (k *Kernel) PerCPUSymbols() []Symbol {
+	var out []Symbol
+	for s := range k.syms.All() {
+		if s.Addr>>63 != 0 {
+			break
+		}
+		out = append(out, coreSymbol(s))
+	}
+	return out
 }
 
 // Addr returns the address of one of the kernel's own symbols.

@@ -21,11 +21,7 @@ type File struct {
 	Private mem.Addr `json:"private"`
 }
 
-const (
-	maxFDs   = 1 << 20 // sysctl_nr_open
-	maxPath  = 256     // components
-	maxMount = 64      // mounts crossed
-)
+const maxFDs = 1 << 20 // sysctl_nr_open
 
 // fileTypes are the S_IFMT bits of an inode's mode.
 var fileTypes = map[uint64]string{
@@ -65,7 +61,7 @@ func Files(k *kernel.Kernel, t Task) ([]File, error) {
 				errs.Add(err)
 				continue
 			}
-			f, err := file(k, task, int(fd), addr)
+			f, err := file(k, int(fd), addr)
 			if err != nil {
 				errs.Add(fmt.Errorf("fd %d: %w", fd, err))
 			}
@@ -78,7 +74,7 @@ func Files(k *kernel.Kernel, t Task) ([]File, error) {
 	return out, nil
 }
 
-func file(k *kernel.Kernel, task *kernel.Object, fd int, addr uint64) (File, error) {
+func file(k *kernel.Kernel, fd int, addr uint64) (File, error) {
 	o := k.Object("file", addr)
 	f := File{FD: fd, Addr: mem.Addr(addr), Private: mem.Addr(o.Ptr("private_data"))}
 	if s, off, ok := k.Symbolize(o.Ptr("f_op")); ok && off == 0 {
@@ -87,7 +83,7 @@ func file(k *kernel.Kernel, task *kernel.Object, fd int, addr uint64) (File, err
 	inode := o.Deref("f_inode")
 	f.Type = fileTypes[inode.Uint("i_mode")&0o170000]
 	var err error
-	if f.Path, err = path(k, o.Field("f_path"), task); err != nil {
+	if f.Path, err = k.Path(o.Field("f_path")); err != nil {
 		return f, err
 	}
 	// Files without a place in any tree: their dentry's name tells the kind,
@@ -102,58 +98,4 @@ func file(k *kernel.Kernel, task *kernel.Object, fd int, addr uint64) (File, err
 		f.Path = fmt.Sprintf("pipe:[%d]", inode.Uint("i_ino"))
 	}
 	return f, errors.Join(o.Err(), inode.Err())
-}
-
-// path builds the path of a struct path, from its dentry up to the root of the
-// last mount, as d_path does (fs/d_path.c).
-func path(k *kernel.Kernel, p, task *kernel.Object) (string, error) {
-	dentry, vfsmnt := p.Ptr("dentry"), p.Ptr("mnt")
-	mntOff, err := k.Offset("mount", "mnt")
-	if err := errors.Join(err, p.Err(), task.Err()); err != nil {
-		return "", err
-	}
-	var names []string
-	for mounts := 0; len(names) < maxPath && mounts < maxMount; {
-		d := k.Object("dentry", dentry)
-		mnt := k.Object("mount", vfsmnt-mntOff)
-		root, parent := mnt.Field("mnt").Ptr("mnt_root"), d.Ptr("d_parent")
-		if err := errors.Join(d.Err(), mnt.Err()); err != nil {
-			return joinPath(names), err
-		}
-		if dentry == root || dentry == parent {
-			up := mnt.Ptr("mnt_parent")
-			if dentry != root || up == mnt.Addr || up == 0 {
-				if dentry != root { // no tree: the dentry's own name is all there is
-					names = append(names, dentryName(d))
-				}
-				return joinPath(names), d.Err()
-			}
-			dentry, vfsmnt = mnt.Ptr("mnt_mountpoint"), up+mntOff
-			mounts++
-			if err := mnt.Err(); err != nil {
-				return joinPath(names), err
-			}
-			continue
-		}
-		names = append(names, dentryName(d))
-		dentry = parent
-	}
-	return joinPath(names), fmt.Errorf("path of more than %d components: damaged", maxPath)
-}
-
-func dentryName(d *kernel.Object) string {
-	return d.Field("d_name").Str("name")
-}
-
-// joinPath joins the components of a path that were collected from its end.
-func joinPath(names []string) string {
-	if len(names) == 0 {
-		return "/"
-	}
-	var b strings.Builder
-	for i := len(names) - 1; i >= 0; i-- {
-		b.WriteByte('/')
-		b.WriteString(names[i])
-	}
-	return b.String()
 }

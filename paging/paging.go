@@ -78,6 +78,14 @@ func New(cfg Config) (*AddressSpace, error) {
 	return &AddressSpace{cfg: cfg, tables: make(map[uint64]*[512]uint64)}, nil
 }
 
+// Refresh forgets what was read of the tables, for those of a running system.
+func (s *AddressSpace) Refresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.tlb[:])
+	clear(s.tables)
+}
+
 // A Mapping is what the page tables say of one address.
 type Mapping struct {
 	Phys     uint64 // physical address of the asked byte

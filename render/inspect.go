@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ksleuth/ksleuth/disasm"
 	"github.com/ksleuth/ksleuth/kernel"
 )
 
@@ -48,20 +47,5 @@ func (p *Printer) HexDump(b []byte, addr uint64, name func(uint64) string) {
 		line := fmt.Sprintf("%016x%-36s  %-16s%s", addr, words.String(), text.String(), p.Dim(Clean(notes.String())))
 		p.Line(strings.TrimRight(line, " "))
 		b, addr = b[len(row):], addr+uint64(len(row))
-	}
-}
-
-// Listing writes disassembled code.
-func (p *Printer) Listing(l disasm.Listing) {
-	p.Line(p.Label(Clean(l.Name)) + p.Dim(fmt.Sprintf("  at %s", l.Addr)))
-	for _, line := range l.Lines {
-		if s := line.Source; s != nil {
-			p.Line(p.Name(Clean(fmt.Sprintf("; %s:%d  %s", s.File, s.Line, s.Text))))
-		}
-		text := fmt.Sprintf("%6s  %s  %-32s %s", "+"+line.Offset.String(), p.Dim(fmt.Sprintf("%x", uint64(line.Addr))), line.Bytes, Clean(line.Text))
-		p.Line(text)
-	}
-	if l.Err != "" {
-		p.Line(p.Bad("not read: ") + Clean(l.Err))
 	}
 }

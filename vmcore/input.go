@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // A File is one file of a dump.
@@ -51,7 +52,24 @@ func openPath(path string) (*input, error) {
 		return nil, err
 	}
 	in.closer, in.live = f, live
+	if live {
+		in.r = &oneAtATime{r: in.r}
+	}
 	return in, nil
+}
+
+// oneAtATime lets one read be under way. Before 2e1c0170771e (6.4) all reads
+// of an open /proc/kcore went through one buffer, and took each other's bytes.
+type oneAtATime struct {
+	mu sync.Mutex
+	r  io.ReaderAt
+}
+
+// ReadAt implements [io.ReaderAt].
+func (o *oneAtATime) ReadAt(p []byte, off int64) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.r.ReadAt(p, off)
 }
 
 // newInput looks at the first bytes of a file and indexes it if it is

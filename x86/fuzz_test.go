@@ -39,8 +39,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// benchText is code to measure on: KSLEUTH_TEXT (see TestObjdump), or the golden
-// encodings repeated.
+// benchText is code to measure on: KSLEUTH_TEXT, a file of raw code and its
+// base address in hex after a colon, or the golden encodings repeated.
 func benchText(b *testing.B) []byte {
 	if spec := os.Getenv("KSLEUTH_TEXT"); spec != "" {
 		i := strings.LastIndexByte(spec, ':')

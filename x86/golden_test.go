@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/ksleuth/ksleuth/internal/objdump"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden file's texts with what objdump says")
@@ -100,14 +102,13 @@ func objdumpEach(t *testing.T, list []golden, syntax string) []string {
 	for _, g := range list {
 		path := filepath.Join(t.TempDir(), "code")
 		qt.Assert(t, qt.IsNil(os.WriteFile(path, g.code, 0o644)))
-		out, err := exec.Command("objdump", "-D", "-w", "-M", syntax, "-b", "binary", "-m", "i386:x86-64",
-			fmt.Sprintf("--adjust-vma=%#x", uint64(goldenAddr)), path).Output()
+		out, err := exec.Command("objdump", objdump.Binary(syntax, goldenAddr, path)...).Output()
 		qt.Assert(t, qt.IsNil(err))
 		text := ""
 		for _, line := range strings.Split(string(out), "\n") {
-			if _, n, s, ok := splitLine([]byte(line)); ok {
+			if _, n, s, ok := objdump.SplitLine([]byte(line)); ok {
 				qt.Check(t, qt.IsTrue(n == len(g.code) || g.note != ""), qt.Commentf("objdump: length of %s", hex.EncodeToString(g.code)))
-				text = normalise(s)
+				text = objdump.Normalise(s)
 				break
 			}
 		}

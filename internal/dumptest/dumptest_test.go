@@ -2,6 +2,7 @@ package dumptest
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -42,6 +43,34 @@ func TestScenes(t *testing.T) {
 			}
 			if s.workload == "casee" {
 				checkCaseE(t, Get(t, s.name+".console"))
+			}
+		})
+	}
+}
+
+// TestBPFScenes makes the scenes of BPF objects. What a kernel of the matrix
+// lacks is known; all else was made.
+func TestBPFScenes(t *testing.T) {
+	for _, s := range bpfScenes {
+		t.Run(s.name, func(t *testing.T) {
+			for ext, want := range map[string]string{".kdump": "makedumpfile", ".kallsyms": "_stext", ".jited": `"code"`} {
+				f, err := os.Open(Get(t, s.name+ext))
+				qt.Assert(t, qt.IsNil(err))
+				head := make([]byte, 1<<20)
+				n, err := io.ReadFull(f, head)
+				f.Close()
+				qt.Assert(t, qt.IsTrue(err == nil || errors.Is(err, io.ErrUnexpectedEOF)))
+				qt.Check(t, qt.IsTrue(bytes.Contains(head[:n], []byte(want))), qt.Commentf("%s", ext))
+			}
+			objects, err := os.ReadFile(Get(t, s.name+".objects"))
+			qt.Assert(t, qt.IsNil(err))
+			for line := range strings.Lines(string(objects)) {
+				if strings.HasPrefix(line, "left out: ") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+			if s.workload == "zoo" {
+				qt.Check(t, qt.IsTrue(bytes.Count(objects, []byte("made: ")) > 150))
 			}
 		})
 	}

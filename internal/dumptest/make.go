@@ -26,9 +26,25 @@ const patience = 5 * time.Minute
 // defaultMemory is the memory of a guest, in MiB.
 const defaultMemory = 256
 
-// guestPath is the guest program's place in the guest: not /init, so that the
-// workload's task has a name of its own.
-const guestPath = "/guest"
+// A program is what a guest runs.
+type program struct {
+	pkg  string // below internal/
+	path string // in the guest: not /init, so that the workload's task has a name of its own
+}
+
+// The programs of guests.
+var (
+	ordinary = program{"guest", "/guest"}
+	bpfScene = program{"bpfscene", "/bpfscene"}
+)
+
+// program returns the program that sets the scene.
+func (s *scene) program() program {
+	if s.bpf {
+		return bpfScene
+	}
+	return ordinary
+}
 
 // Make returns the directory that holds a scene's files, and makes them first
 // if they are missing or not of the present kernel and guest program.
@@ -62,7 +78,7 @@ func Make(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(work)
-	guest, err := guestProgram()
+	guest, err := s.program().build()
 	if err != nil {
 		return "", err
 	}
@@ -81,7 +97,7 @@ func Make(ctx context.Context, name string) (string, error) {
 }
 
 func find(name string) (scene, error) {
-	for _, s := range slices.Concat(scenes, sizedScenes, crashScenes()) {
+	for _, s := range slices.Concat(scenes, bpfScenes, sizedScenes, crashScenes()) {
 		if s.name == name {
 			return s, nil
 		}
@@ -102,30 +118,49 @@ func lock(file string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// guestProgram returns the path of the guest program. It is built once a
-// process, for a test asks for many files.
-var guestProgram = sync.OnceValues(func() (string, error) {
+// Build returns the path of a program for guests, static, by its folder below
+// internal/.
+func Build(pkg string) (string, error) { return program{pkg: pkg}.build() }
+
+// built are the programs that this process has built: a test asks for many
+// files.
+var built = struct {
+	sync.Mutex
+	paths map[string]string
+}{paths: map[string]string{}}
+
+// build returns the path of the built program.
+func (p program) build() (string, error) {
+	built.Lock()
+	defer built.Unlock()
+	if path := built.paths[p.pkg]; path != "" {
+		return path, nil
+	}
 	cache, err := vm.CacheDir()
 	if err != nil {
 		return "", err
 	}
 	// Each build has a file of its own until it is complete; the same
 	// sources give the same bytes, so the last rename may win.
-	out := filepath.Join(cache, "dumps", "guest")
+	out := filepath.Join(cache, "dumps", p.pkg)
 	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())
 	defer os.Remove(tmp)
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", tmp, "github.com/ksleuth/ksleuth/internal/guest")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", tmp, "github.com/ksleuth/ksleuth/internal/"+p.pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the guest program: %w\n%s", err, msg)
 	}
-	return out, os.Rename(tmp, out)
-})
+	if err := os.Rename(tmp, out); err != nil {
+		return "", err
+	}
+	built.paths[p.pkg] = out
+	return out, nil
+}
 
 // key identifies what a scene is made from.
 func (s *scene) key(files ...string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q %q\n", guestPath, s.workload, s.cpu, s.cmdline, s.modules)
+	fmt.Fprintf(h, "%q %q %q %q %q\n", s.program().path, s.workload, s.cpu, s.cmdline, s.modules)
 	if s.memory != 0 {
 		fmt.Fprintln(h, s.memory)
 	}
@@ -176,7 +211,7 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 	cfg := vm.Config{
 		Kernel: kernel, Init: guest, MemoryMiB: cmp.Or(s.memory, defaultMemory), CPUs: s.cpus, CPU: s.cpu, Accel: vm.TCG,
 		Modules: s.modules, Cmdline: s.cmdline,
-		Files: map[string]string{guestPath: guest},
+		Files: map[string]string{s.program().path: guest},
 	}
 	if s.kexec {
 		if err := addCrashKernel(&cfg, filepath.Dir(dir), base+".elf"); err != nil {
@@ -196,11 +231,11 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 			return err
 		}
 	}
-	p, err := startWorkload(ctx, v, s.workload)
+	p, err := s.start(ctx, v)
 	if err != nil {
 		return err
 	}
-	if err := recordFacts(ctx, v, base, s.brief); err != nil {
+	if err := s.recordFacts(ctx, v, base); err != nil {
 		return err
 	}
 	if s.patch != "" {
@@ -226,11 +261,12 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 	return dump(v, base, s.brief)
 }
 
-// startWorkload starts the guest program's subcommand and waits for "ready".
-func startWorkload(ctx context.Context, v *vm.VM, name string) (*vm.Process, error) {
+// start starts the workload, a subcommand of the guest program, and waits for
+// "ready".
+func (s *scene) start(ctx context.Context, v *vm.VM) (*vm.Process, error) {
 	var stderr strings.Builder
 	ready := make(chan struct{}, 1)
-	p, err := v.StartProcess(ctx, vm.Cmd{Path: guestPath, Args: []string{name}, Stdout: announce(ready), Stderr: &stderr})
+	p, err := v.StartProcess(ctx, vm.Cmd{Path: s.program().path, Args: strings.Fields(s.workload), Stdout: announce(ready), Stderr: &stderr})
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +276,7 @@ func startWorkload(ctx context.Context, v *vm.VM, name string) (*vm.Process, err
 	case <-ready:
 		return p, nil
 	case err := <-ended:
-		return nil, fmt.Errorf("the workload %s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
+		return nil, fmt.Errorf("the workload %s: %w: %s", s.workload, err, strings.TrimSpace(stderr.String()))
 	}
 }
 
@@ -255,9 +291,14 @@ func (a announce) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func recordFacts(ctx context.Context, v *vm.VM, base string, brief bool) error {
-	for _, fact := range facts {
-		if brief && fact.ext != "kallsyms" {
+// recordFacts writes what the guest's kernel says of itself.
+func (s *scene) recordFacts(ctx context.Context, v *vm.VM, base string) error {
+	wanted := facts
+	if s.bpf {
+		wanted = bpfFacts
+	}
+	for _, fact := range wanted {
+		if s.brief && !s.bpf && fact.ext != "kallsyms" {
 			continue
 		}
 		f, err := os.Create(base + "." + fact.ext)
@@ -268,7 +309,7 @@ func recordFacts(ctx context.Context, v *vm.VM, base string, brief bool) error {
 			err = v.CopyFile(ctx, f, fact.file)
 		} else {
 			var stderr strings.Builder
-			err = v.Run(ctx, vm.Cmd{Path: guestPath, Args: []string{fact.command}, Stdout: f, Stderr: &stderr})
+			err = v.Run(ctx, vm.Cmd{Path: s.program().path, Args: []string{fact.command}, Stdout: f, Stderr: &stderr})
 			if err != nil {
 				err = fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
 			}

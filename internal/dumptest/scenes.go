@@ -13,15 +13,25 @@
 //	.stacks      of each thread "tid comm" and its /proc/PID/stack
 //	.bpf         programs, maps and links, from bpf(2)
 //	.kallsyms .modules .iomem .meminfo .version .cmdline    from /proc
+//
+// Scenes of BPF objects, "bpf-6.1" and "bpfmany-6.1", have a kdump and
+//
+//	.objects     what was made, and what the kernel lacks
+//	.jited       of each program a line of JSON: its machine code, from bpf(2)
+//	.kallsyms    from /proc
 package dumptest
 
-import "regexp"
+import (
+	"regexp"
+	"slices"
+)
 
 // A scene is a state of a guest to dump.
 type scene struct {
 	name     string
 	kernel   string
-	workload string // subcommand of the guest program; says "ready"
+	workload string // subcommand of the guest program, with arguments; says "ready"
+	bpf      bool   // the guest program is internal/bpfscene
 	cpu      string // QEMU's -cpu, or "" for the default
 	cmdline  string
 	modules  []string
@@ -64,6 +74,22 @@ var sizedScenes = []scene{
 	{name: "memory4096-6.1", memory: 4096, kernel: "6.1", workload: "casee", cmdline: "oops=panic panic=0", modules: []string{"nf_conntrack"}, trigger: panicked},
 }
 
+// BPFModules are the modules through which internal/bpfscene attaches.
+var BPFModules = []string{"dummy", "veth", "sch_ingress", "cls_bpf", "act_bpf"}
+
+// WithLSM is the kernel command line that has the BPF LSM in force also where it
+// is not by default.
+const WithLSM = "lsm=lockdown,yama,bpf"
+
+// bpfScenes are guests full of BPF objects: of every kind, or many.
+var bpfScenes = []scene{
+	{name: "bpf-5.10", kernel: "5.10", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpf-6.1", kernel: "6.1", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpf-6.12", kernel: "6.12", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpf-7.2", kernel: "7.2", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpfmany-6.1", kernel: "6.1", workload: "many 500", bpf: true, brief: true},
+}
+
 // facts are what the guest's kernel says of itself: a file of the guest, or
 // the output of a subcommand of the guest program.
 var facts = []struct{ ext, file, command string }{
@@ -79,11 +105,19 @@ var facts = []struct{ ext, file, command string }{
 	{ext: "ps", command: "ps"},
 }
 
+// bpfFacts are the same of bpfScenes. The list exists only of a zoo; "many"
+// writes an empty one.
+var bpfFacts = []struct{ ext, file, command string }{
+	{ext: "objects", file: "/objects.txt"},
+	{ext: "jited", command: "jited"},
+	{ext: "kallsyms", file: "/proc/kallsyms"},
+}
+
 // Scenes returns the names of all scenes that tests use.
 func Scenes() []string {
-	names := make([]string, len(scenes))
-	for i, s := range scenes {
-		names[i] = s.name
+	var names []string
+	for _, s := range slices.Concat(scenes, bpfScenes) {
+		names = append(names, s.name)
 	}
 	return names
 }

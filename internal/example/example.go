@@ -40,7 +40,12 @@ func Absent(addr uint64) Change { return Change{addr: addr, absent: true} }
 // Core opens the dump.
 func Core(t testing.TB) *vmcore.Core {
 	t.Helper()
-	c, err := vmcore.Open(path(t))
+	return open(t, path(t))
+}
+
+func open(t testing.TB, file string) *vmcore.Core {
+	t.Helper()
+	c, err := vmcore.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +76,18 @@ func Kernel(t testing.TB, changes ...Change) *kernel.Kernel {
 // of the same keys.
 func KernelWithInfo(t testing.TB, info string, changes ...Change) *kernel.Kernel {
 	t.Helper()
-	core := Core(t)
+	return change(t, Core(t), info, changes)
+}
+
+// KernelOf opens the kernel of another dump, with changes: the one in testdata
+// has only the memory that a crash report needs.
+func KernelOf(t testing.TB, file string, changes ...Change) *kernel.Kernel {
+	t.Helper()
+	return change(t, open(t, file), "", changes)
+}
+
+func change(t testing.TB, core *vmcore.Core, info string, changes []Change) *kernel.Kernel {
+	t.Helper()
 	k, err := kernel.FromSource(t.Context(), core)
 	if err != nil {
 		t.Fatal(err)

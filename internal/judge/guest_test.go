@@ -120,14 +120,7 @@ func TestGuestPS(t *testing.T) {
 				dumped[k.PID] = &process{k.PPID, 1, k.State, k.Comm}
 			}
 		}
-		guest := map[int]*process{}
-		for line := range strings.Lines(said(".ps")) {
-			f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 5)
-			pid, _ := strconv.Atoi(f[0])
-			ppid, _ := strconv.Atoi(f[1])
-			threads, _ := strconv.Atoi(f[3])
-			guest[pid] = &process{ppid, threads, f[2], inMemory(f[4], ppid)}
-		}
+		guest := parsePS(said(".ps"))
 		qt.Assert(t, qt.IsTrue(len(guest) > 40))
 		changed := 0
 		for pid := range union(guest, dumped) {
@@ -145,6 +138,19 @@ func TestGuestPS(t *testing.T) {
 		qt.Assert(t, qt.IsTrue(changed < 10))
 		t.Logf("%d processes compared, %d changed", len(guest), changed)
 	})
+}
+
+// parsePS reads what the guest program's ps says.
+func parsePS(text string) map[int]*process {
+	out := map[int]*process{}
+	for line := range strings.Lines(text) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 5)
+		pid, _ := strconv.Atoi(f[0])
+		ppid, _ := strconv.Atoi(f[1])
+		threads, _ := strconv.Atoi(f[3])
+		out[pid] = &process{ppid, threads, f[2], inMemory(f[4], ppid)}
+	}
+	return out
 }
 
 func (p *process) String() string {
@@ -177,16 +183,25 @@ func union[K comparable, V any](a, b map[K]V) map[K]bool {
 // TestGuestModules holds the modules against /proc/modules.
 func TestGuestModules(t *testing.T) {
 	eachScene(t, func(t *testing.T, dump string, said func(string) string) {
-		var want, got []string
-		for line := range strings.Lines(said(".modules")) {
-			f := strings.Fields(line) // name size refs users state address
-			want = append(want, strings.Join([]string{f[0], f[1], f[2], strings.ToLower(f[4]), f[5]}, " "))
-		}
-		for _, m := range answers[module](t, cli.StatusOK, "module", dump, "mods") {
-			got = append(got, fmt.Sprintf("%s %d %d %s %s", m.Name, m.Size, m.Refs, m.State, m.Base))
-		}
-		qt.Check(t, qt.DeepEquals(got, want))
+		got := moduleLines(answers[module](t, cli.StatusOK, "module", dump, "mods"))
+		qt.Check(t, qt.DeepEquals(got, parseModules(said(".modules"))))
 	})
+}
+
+// parseModules takes from /proc/modules what [moduleLines] has of modules.
+func parseModules(text string) (lines []string) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line) // name size refs users state address
+		lines = append(lines, strings.Join([]string{f[0], f[1], f[2], strings.ToLower(f[4]), f[5]}, " "))
+	}
+	return lines
+}
+
+func moduleLines(mods []module) (lines []string) {
+	for _, m := range mods {
+		lines = append(lines, fmt.Sprintf("%s %d %d %s %s", m.Name, m.Size, m.Refs, m.State, m.Base))
+	}
+	return lines
 }
 
 // TestGuestSymbols holds every 500th symbol of /proc/kallsyms, every 20th of

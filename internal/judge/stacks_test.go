@@ -90,12 +90,18 @@ func readStacks(t *testing.T, path string) map[int][]string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	qt.Assert(t, qt.IsNil(err))
+	return parseStacks(t, string(text))
+}
+
+func parseStacks(t *testing.T, text string) map[int][]string {
+	t.Helper()
 	out := make(map[int][]string)
 	tid := 0
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		entry, ok := strings.CutPrefix(line, "[<0>] ")
 		if !ok {
+			var err error
 			tid, err = strconv.Atoi(strings.Fields(line)[0])
 			qt.Assert(t, qt.IsNil(err))
 			out[tid] = nil

@@ -26,11 +26,12 @@ const module = "github.com/ksleuth/ksleuth"
 var layers = [][]string{
 	{"mem"},
 	{"vmcore", "paging", "kallsyms", "orc", "x86", "ctype", "finding"}, // formats, and the form of conclusions
-	{"cexpr"},
+	{"cexpr", "jit", "live"},
 	{"kernel"}, // symbols, types and memory of one kernel
 	{"unwind", "bpf", "kobj"},
-	{"stack", "disasm"},
-	{"report"},
+	{"bpfsys"},
+	{"stack", "disasm", "bpfview"},
+	{"report", "graph"},
 	{"render"},
 	{"cli"},
 	{"cmd/ksleuth"},

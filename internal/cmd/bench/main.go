@@ -1,5 +1,5 @@
-// Bench measures ksleuth beside crash and drgn on one dump, and on dumps of guests with
-// more and less memory, and prints the ratios. Whole processes are measured, in
+// Bench measures ksleuth beside objdump on a kernel's text, beside crash and drgn on one
+// dump, and on dumps of guests with more and less memory, and prints the ratios. Whole processes are measured, in
 // turns, so that what slows the machine slows all; the median counts.
 //
 //	bench [-runs N] [-ksleuth FILE]
@@ -36,7 +36,16 @@ const judged = "6.1"
 func main() {
 	runs := flag.Int("runs", 5, "measured runs of each command; one more warms up")
 	binary := flag.String("ksleuth", "", "measure this binary; default: one built of this checkout")
+	decode := flag.String("decode", "", "only decode this file of machine code; for the benchmark itself")
+	base := flag.String("base", "0", "where that code stands")
 	flag.Parse()
+	if *decode != "" {
+		if err := decodeOnly(*decode, *base); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := bench(ctx, os.Stdout, *binary, *runs); err != nil {
@@ -62,7 +71,7 @@ func bench(ctx context.Context, w io.Writer, binary string, runs int) error {
 			return fmt.Errorf("building ksleuth: %w\n%s", err, msg)
 		}
 	}
-	for _, part := range []func(context.Context, io.Writer, string, int) error{beside, growth} {
+	for _, part := range []func(context.Context, io.Writer, string, int) error{decoding, beside, growth} {
 		if err := part(ctx, w, binary, runs); err != nil {
 			return err
 		}

@@ -18,6 +18,8 @@ type command struct {
 	args  []string
 	stdin string
 	fault bool // exit status 1 is an answer: the kernel is at fault
+	// discard sends the output to /dev/null: it is too much to be kept.
+	discard bool
 }
 
 // ours is a ksleuth command about a dump.
@@ -68,7 +70,10 @@ func (c command) run(ctx context.Context) (cost, error) {
 	cmd := exec.CommandContext(ctx, c.args[0], c.args[1:]...)
 	cmd.Stdin = strings.NewReader(c.stdin)
 	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stderr = &out
+	if !c.discard {
+		cmd.Stdout = &out
+	}
 	start := time.Now()
 	err := cmd.Run()
 	wall := time.Since(start)

@@ -1,0 +1,172 @@
+//go:build linux
+
+package bpfsys
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ksleuth/ksleuth/kernel"
+)
+
+// Held are BPF objects of one kind that cannot be freed before [Held.Close]:
+// a descriptor of each is open.
+type Held[T any] struct {
+	Objects []*T // by id, ascending
+
+	ids []int
+	fds []int
+}
+
+// FD returns the descriptor of the object with an id. It belongs to h.
+func (h *Held[T]) FD(id int) (fd int, ok bool) {
+	i, ok := h.index(id)
+	if !ok {
+		return -1, false
+	}
+	return h.fds[i], true
+}
+
+// Object returns the object with an id, or nil.
+func (h *Held[T]) Object(id int) *T {
+	i, ok := h.index(id)
+	if !ok {
+		return nil
+	}
+	return h.Objects[i]
+}
+
+func (h *Held[T]) index(id int) (int, bool) {
+	if h == nil {
+		return 0, false
+	}
+	return slices.BinarySearch(h.ids, id)
+}
+
+// Close lets go of the objects. What is known of them stays.
+func (h *Held[T]) Close() error {
+	if h == nil {
+		return nil
+	}
+	var errs kernel.Errors
+	for _, fd := range h.fds {
+		errs.Add(unix.Close(fd))
+	}
+	h.ids, h.fds = nil, nil
+	return errs.Err()
+}
+
+// A kind is a kind of object with ids, and how these are walked and opened.
+type kind struct {
+	name       string
+	next, open command
+}
+
+var (
+	progKind = kind{"prog", progNextID, progFD}
+	mapKind  = kind{"map", mapNextID, mapFD}
+	linkKind = kind{"link", linkNextID, linkFD}
+	btfKind  = kind{"btf", btfNextID, btfFD}
+)
+
+// hold opens the objects with the ids, or all, and describes each. It goes on
+// after an object that cannot be described: that one is left out and said.
+func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Held[T], error) {
+	h := &Held[T]{}
+	var errs kernel.Errors
+	add := func(id int, asked bool) (more bool) {
+		fd, err := openID(k, uint32(id), h.count)
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			if asked {
+				errs.Add(&NotFoundError{k.name, id})
+			}
+			return true
+		case errors.Is(err, unix.EAGAIN): // a link that is just being made
+			if asked {
+				errs.Add(fmt.Errorf("BPF %s %d: %w", k.name, id, err))
+			}
+			return true
+		case err != nil:
+			errs.Add(err)
+			return false
+		}
+		o, err := describe(id, fd)
+		if err != nil {
+			errs.Add(fmt.Errorf("BPF %s %d: %w", k.name, id, err))
+		}
+		if o == nil {
+			unix.Close(fd)
+			return !errs.TooMany()
+		}
+		h.Objects, h.ids, h.fds = append(h.Objects, o), append(h.ids, id), append(h.fds, fd)
+		return !errs.TooMany()
+	}
+	if len(ids) > 0 {
+		ids = slices.Clone(ids)
+		slices.Sort(ids)
+		for _, id := range slices.Compact(ids) {
+			if id <= 0 || int64(id) > 1<<31-1 {
+				errs.Add(&NotFoundError{k.name, id})
+				continue
+			}
+			if !add(id, true) {
+				break
+			}
+		}
+		return h, errs.Err()
+	}
+	for id := uint32(0); ; {
+		next, err := nextID(k.next, id)
+		if errors.Is(err, unix.ENOENT) {
+			break
+		}
+		if err != nil {
+			errs.Add(classify(k.next, err))
+			break
+		}
+		if id = next; !add(int(id), false) {
+			break
+		}
+	}
+	return h, errs.Err()
+}
+
+func (h *Held[T]) count() int { return len(h.fds) }
+
+// linkTries: a link has its id a moment before the id can be opened.
+const linkTries = 3
+
+// openID opens an object. held tells how many there are already, for the error.
+func openID(k kind, id uint32, held func() int) (int, error) {
+	for try, raised := 0, false; ; try++ {
+		fd, err := fdByID(k.open, id)
+		switch {
+		case errors.Is(err, unix.EMFILE) && !raised:
+			raiseLimit()
+			raised = true
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+			var lim unix.Rlimit
+			unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
+			return -1, &LimitError{Kind: k.name, Held: held(), Limit: lim.Cur, Err: err}
+		case errors.Is(err, unix.EAGAIN) && try < linkTries:
+			unix.Nanosleep(&unix.Timespec{Nsec: 100_000}, nil)
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
+			return -1, err
+		default:
+			return fd, classify(k.open, err)
+		}
+	}
+}
+
+// raiseLimit lets the process have as many descriptors as it may.
+func raiseLimit() {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil && lim.Cur < lim.Max {
+		lim.Cur = lim.Max
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &lim)
+	}
+}

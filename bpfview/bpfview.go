@@ -1,0 +1,158 @@
+// Package bpfview gives all BPF objects of a target in one form: those of a
+// dump by its memory, those of the running kernel by bpf(2) and by memory, each
+// filling the other's gaps.
+//
+// Objects of the running kernel come and go. Each is held by a descriptor
+// before its memory is read, so that what is read is of that very object. What
+// no descriptor can hold (trampolines, attachments without a link) is read
+// until two readings agree.
+package bpfview
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/ksleuth/ksleuth/bpf"
+	"github.com/ksleuth/ksleuth/bpfsys"
+	"github.com/ksleuth/ksleuth/kernel"
+)
+
+// A Source is where BPF objects are looked at.
+type Source struct {
+	// Kernel gives memory; nil where that cannot be read.
+	Kernel *kernel.Kernel
+	// Running says that the target is the running kernel.
+	Running bool
+	// Users adds to each object who holds it and where it is pinned. That
+	// takes a look at every descriptor of every process.
+	Users bool
+}
+
+// ErrNoMemory is the error for what memory alone tells, where it cannot be
+// read.
+var ErrNoMemory = errors.New("this is told by the kernel's memory alone, which cannot be read")
+
+// Programs returns the loaded programs by id, all of them or those asked for.
+// With an error comes what was read.
+func (s Source) Programs(ctx context.Context, ids ...int) ([]*bpf.Program, error) {
+	progs, err := objects(s, ids, programs)
+	if len(progs) == 0 || !s.Users {
+		return progs, err
+	}
+	u, uerr := s.users(ctx, "prog")
+	for _, p := range progs {
+		p.Holders, p.Pins = u.holders[p.ID], u.pins[p.ID]
+	}
+	progs = slices.DeleteFunc(progs, func(p *bpf.Program) bool { return u.own[p.ID] })
+	return progs, errors.Join(err, uerr)
+}
+
+// Maps returns the maps by id, all of them or those asked for, each with the
+// programs that use it. With an error comes what was read.
+func (s Source) Maps(ctx context.Context, ids ...int) ([]*bpf.Map, error) {
+	ms, err := objects(s, ids, maps)
+	if len(ms) == 0 {
+		return ms, err
+	}
+	// The programs of bpf(2) say which maps they use, and cost less.
+	quick := s
+	if quick.Running {
+		quick.Kernel = nil
+	}
+	progs, perr := objects(quick, nil, programs)
+	usedBy(ms, progs)
+	err = errors.Join(err, perr)
+	if !s.Users {
+		return ms, err
+	}
+	u, uerr := s.users(ctx, "map")
+	for _, m := range ms {
+		m.Holders, m.Pins = u.holders[m.ID], u.pins[m.ID]
+	}
+	ms = slices.DeleteFunc(ms, func(m *bpf.Map) bool { return u.own[m.ID] })
+	return ms, errors.Join(err, uerr)
+}
+
+// usedBy says of each map which programs use it.
+func usedBy(ms []*bpf.Map, progs []*bpf.Program) {
+	users := make(map[int][]int)
+	for _, p := range progs {
+		for _, id := range p.MapIDs {
+			if n := len(users[id]); n == 0 || users[id][n-1] != p.ID {
+				users[id] = append(users[id], p.ID)
+			}
+		}
+	}
+	for _, m := range ms {
+		m.ProgIDs = users[m.ID]
+	}
+}
+
+// Links returns the links by id, all of them or those asked for. With an error
+// comes what was read.
+func (s Source) Links(ctx context.Context, ids ...int) ([]*bpf.Link, error) {
+	ls, err := objects(s, ids, links)
+	if len(ls) == 0 || !s.Users {
+		return ls, err
+	}
+	u, uerr := s.users(ctx, "link")
+	for _, l := range ls {
+		l.Holders, l.Pins = u.holders[l.ID], u.pins[l.ID]
+	}
+	return ls, errors.Join(err, uerr)
+}
+
+// Attachments returns the programs at work without a link.
+func (s Source) Attachments(ctx context.Context) ([]bpf.Attachment, error) {
+	switch {
+	case s.Kernel == nil:
+		return bpfsys.Attachments(ctx)
+	case s.Running:
+		return settled(ctx, s.Kernel, "attachments", bpf.Attachments)
+	}
+	return bpf.Attachments(s.Kernel)
+}
+
+// Trampolines returns the code that BPF generated to run programs.
+func (s Source) Trampolines(ctx context.Context) ([]*bpf.Trampoline, error) {
+	switch {
+	case s.Kernel == nil:
+		return nil, ErrNoMemory
+	case s.Running:
+		return settled(ctx, s.Kernel, "trampolines", bpf.Trampolines)
+	}
+	return bpf.Trampolines(s.Kernel)
+}
+
+// Inventory returns everything. With an error comes what was read.
+func (s Source) Inventory(ctx context.Context) (bpf.Inventory, error) {
+	var inv bpf.Inventory
+	var errs [5]error
+	inv.Programs, errs[0] = s.Programs(ctx)
+	inv.Maps, errs[1] = s.Maps(ctx)
+	inv.Links, errs[2] = s.Links(ctx)
+	inv.Attachments, errs[3] = s.Attachments(ctx)
+	if s.Kernel != nil {
+		inv.Trampolines, errs[4] = s.Trampolines(ctx)
+	}
+	inv.Entries = make(map[int][]bpf.Entry)
+	for _, m := range inv.Maps {
+		if !refers[m.Type] {
+			continue
+		}
+		es, err := s.Entries(ctx, m)
+		inv.Entries[m.ID] = es
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // it has gone since
+			errs[4] = errors.Join(errs[4], err)
+		}
+	}
+	return inv, errors.Join(errs[:]...)
+}
+
+// refers are the types of maps whose values are programs or maps.
+var refers = map[string]bool{
+	"prog_array": true, "array_of_maps": true, "hash_of_maps": true,
+	"devmap": true, "devmap_hash": true, "cpumap": true, // values may have a program
+}

@@ -1,0 +1,148 @@
+package jit
+
+import (
+	"slices"
+	"strings"
+)
+
+// Explain returns notes on the instructions of the code at addr that belong to
+// a known idiom, by their offset. No two notes cover the same instruction.
+func Explain(b []byte, addr uint64, o Options) []Note {
+	c, _ := decode(b, addr, o)
+	var notes []Note
+	r := &reader{code: c, m: new(match), notes: &notes}
+	switch o.Kind {
+	case Trampoline, StructOps:
+		c.trampoline(&notes)
+	case Dispatcher:
+		r.run(dispatcherIdioms, nil)
+	case Program, Subprogram, ExceptionCallback:
+		p, n, ok := c.prologue(&notes)
+		if !ok {
+			notes = notes[:0] // what looked like the beginning of one is not
+		}
+		r.i = n
+		r.run(programIdioms, &p)
+	}
+	slices.SortStableFunc(notes, func(a, b Note) int { return a.Off - b.Off })
+	return notes
+}
+
+// An idiom is a sequence of instructions that belong together, in steps that
+// have a note each. It is recognised as a whole.
+type idiom struct {
+	steps []step
+	// when says whether a match is one; nil: it is.
+	when func(r *reader, p *Prologue) bool
+}
+
+// A step is a part of an idiom: a pattern and the note on it, in which {x} is
+// what x stands for, {name:x} the symbol and {reg:%x} the BPF register of it,
+// {dec:x} a decimal number, {sum:x} how far past the beginning of a symbol.
+// An empty note is none; say, where not nil, words it.
+type step struct {
+	code, note string
+	say        func(r *reader, p *Prologue) string
+}
+
+// run walks through the code and notes the idioms it knows.
+func (r *reader) run(table []idiom, p *Prologue) {
+	for r.i < len(r.insts) {
+		if !r.one(table, p) {
+			r.i++
+		}
+	}
+}
+
+// one notes the first idiom of the table that begins at the instruction, and
+// steps past it.
+func (r *reader) one(table []idiom, p *Prologue) bool {
+	for i := range table {
+		if r.idiom(&table[i], p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *reader) idiom(id *idiom, p *Prologue) bool {
+	const maxSteps = 12
+	var lens [maxSteps]int
+	r.m.caps = r.m.caps[:0]
+	i := r.i
+	for s := range id.steps[:min(len(id.steps), maxSteps)] {
+		n, ok := r.seq(r.m, id.steps[s].code, i)
+		if !ok {
+			return false
+		}
+		lens[s] = n
+		i += n
+	}
+	if i == r.i || !r.m.bind("end", hex(r.at(i))) {
+		return false
+	}
+	if id.when != nil && !id.when(r, p) {
+		return false
+	}
+	for s := range id.steps {
+		text := r.expand(id.steps[s].note)
+		if say := id.steps[s].say; say != nil {
+			text = say(r, p)
+		}
+		if lens[s] > 0 {
+			r.note(lens[s], text)
+			r.i += lens[s]
+		}
+	}
+	return true
+}
+
+// expand fills in the names of a note.
+func (r *reader) expand(note string) string {
+	var b strings.Builder
+	for {
+		before, rest, ok := strings.Cut(note, "{")
+		b.WriteString(before)
+		if !ok {
+			return b.String()
+		}
+		name, after, _ := strings.Cut(rest, "}")
+		b.WriteString(r.value(name))
+		note = after
+	}
+}
+
+// value returns what a name in a note is replaced by.
+func (r *reader) value(name string) string {
+	how, name, ok := strings.Cut(name, ":")
+	if !ok {
+		how, name = "", how
+	}
+	text, _ := r.m.get(name)
+	switch how {
+	case "name":
+		return r.sym(number64(text))
+	case "reg":
+		return bpfReg(text)
+	case "dec":
+		return decimal(number(text))
+	}
+	return text
+}
+
+// fit matches instructions, with nothing captured before, and returns how many
+// they are.
+func (r *reader) fit(pattern string) int {
+	r.m.caps = r.m.caps[:0]
+	n, ok := r.seq(r.m, pattern, r.i)
+	if !ok {
+		return 0
+	}
+	return n
+}
+
+// step steps past n instructions with a note.
+func (r *reader) step(n int, text string) {
+	r.note(n, text)
+	r.i += n
+}

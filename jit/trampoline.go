@@ -1,0 +1,482 @@
+package jit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ksleuth/ksleuth/x86"
+)
+
+// A TrampolineCode is what a trampoline's code does (arch_prepare_bpf_trampoline).
+type TrampolineCode struct {
+	Len       int // bytes, without padding
+	StackSize int
+	// Args is how many words of arguments it saves, which are the context of
+	// its programs; Ctx is where, an offset from rbp.
+	Args int
+	Ctx  int
+	// FuncIP is the address of the traced function, where the code has it for
+	// bpf_get_func_ip; 0 if not.
+	FuncIP uint64
+	// Enters: it keeps its image alive while the function runs
+	// (__bpf_tramp_enter, __bpf_tramp_exit); e21aa341785c, 5.12 and stable.
+	Enters bool
+	// Image is the struct bpf_tramp_image it tells them, or 0.
+	Image uint64
+	Runs  []Run // in the order of the code
+	// Calls: it calls the function it hangs on. Original is where it enters
+	// it; 0 if it reads that from the stack.
+	Calls    bool
+	Original uint64
+	// SavesReturn: it keeps the return value of the function, or of the
+	// program that stands for it.
+	SavesReturn bool
+	// SkipsFrame: it returns to the caller of the function. Otherwise it
+	// returns into the function, or the function's caller jumped here.
+	SkipsFrame bool
+	// KeepsTailCalls: it saves rax, the tail-call count of BPF code, when it
+	// begins and loads it again before it goes to the function (2b5dcb31a19a,
+	// 6.7). A trampoline of kernel code does not, on any kernel, nor one of
+	// BPF code that makes no tail calls. It is nil where the question does
+	// not arise: it goes to no function, or the options say that the function
+	// takes no count.
+	KeepsTailCalls *bool
+	// Evidence are the instructions that tell so, formatted.
+	Evidence []string
+}
+
+// A Run is one program that a trampoline runs.
+type Run struct {
+	Enter  uint64 // the function called before it
+	Prog   uint64 // where the program's code is called
+	Exit   uint64 // the function called after it
+	Struct uint64 // the struct bpf_prog it tells them, or 0
+	Cookie uint64 // bpf_cookie of its link (2fcc82411e74, 5.19)
+	// After: it runs after the function was called.
+	After bool
+	// Returns: its return value is kept, as of fmod_ret programs.
+	Returns bool
+	// May be left out: Enter says so by returning 0 (ca06f55b9002, 5.12).
+	Skippable bool
+}
+
+// A NotTrampolineError says that code is no trampoline this package knows.
+type NotTrampolineError struct {
+	Addr uint64 // where it ceases to be one
+	What string
+}
+
+// Error says where and what.
+func (e *NotTrampolineError) Error() string {
+	return fmt.Sprintf("no trampoline of BPF: at %#x: %s", e.Addr, e.What)
+}
+
+// ReadTrampoline reads the code of a trampoline at addr, which may be followed
+// by padding. Of the options, Sym must name the kernel's functions, or only
+// part of the code is understood. With an error, which is a
+// [*NotTrampolineError], comes what was read.
+func ReadTrampoline(b []byte, addr uint64, o Options) (TrampolineCode, error) {
+	c, _ := decode(b, addr, o)
+	return c.trampoline(nil)
+}
+
+// A tramp walks through a trampoline.
+type tramp struct {
+	reader
+	TrampolineCode
+	obj     uint64 // struct bpf_prog of the run begun last
+	cookie  uint64
+	saved   int // instruction that saves rax, -1 if none
+	reload  int // the last that loads it again
+	clobber int // the last call before the function, after which rax is something else
+	leave   int // the call of the function, or the return into it
+	ended   bool
+}
+
+func (c *code) trampoline(notes *[]Note) (TrampolineCode, error) {
+	t := &tramp{reader: reader{code: c, m: new(match), notes: notes}, saved: -1, reload: -1, clobber: -1, leave: -1}
+	err := t.read()
+	if err != nil {
+		if notes != nil {
+			*notes = (*notes)[:0]
+		}
+		return t.TrampolineCode, err
+	}
+	t.verdict()
+	return t.TrampolineCode, nil
+}
+
+func (t *tramp) read() error {
+	t.entry()
+	if !t.take("push %rbp; mov %rsp,%rbp", "set up the frame") {
+		return t.no("it does not set up a frame")
+	}
+	n := t.fit("sub ${stack},%rsp")
+	if n == 0 {
+		return t.no("it makes no room on the stack")
+	}
+	t.StackSize = int(t.m.num("stack"))
+	t.step(n, "room for arguments, return value and more")
+	t.saves()
+	for !t.ended {
+		if t.i >= len(t.insts) {
+			return t.no("it does not return")
+		}
+		if t.part() {
+			continue
+		}
+		if t.insts[t.i].Flow() != x86.FlowNext {
+			return t.no("not what a trampoline has: " + t.text[t.i])
+		}
+		t.i++
+	}
+	t.Len = t.off(t.i)
+	t.take("int3; *int3", "padding")
+	return nil
+}
+
+func (t *tramp) no(what string) error { return &NotTrampolineError{t.at(t.i), what} }
+
+// entry reads what may stand before the frame: what an indirect call of a
+// struct_ops image needs, and the accounting of call depth.
+func (t *tramp) entry() {
+	if t.endbr("indirect calls come here (CET)") {
+		t.take("sub ${hash},%eax; jne {bad}", "FineIBT: is it a call of this type?")
+		t.endbr("")
+	}
+	t.take("sarq $0x5,%gs:{depth}", "call depth accounting")
+}
+
+// saves reads what is put on the stack before all else.
+func (t *tramp) saves() {
+	const rbx = "keep rbx, which will hold a start time"
+	for {
+		switch {
+		case t.saved < 0 && t.take("push %rax", "keep the tail-call count, or the pointer to it"):
+			t.saved = t.i - 1
+		case t.take("push %rbx", rbx):
+		case t.fit("mov %rbx,{rbx}(%rbp)") > 0:
+			t.step(1, rbx)
+		default:
+			return
+		}
+	}
+}
+
+// part reads one of the things that trampolines do.
+func (t *tramp) part() bool {
+	return t.leave < 0 && t.clobber < 0 && t.facts() || t.arguments() || t.withCookie() ||
+		t.kernelCall() || t.program() || t.function() || t.result() || t.end()
+}
+
+// facts reads what programs are told, stored before anything is called.
+func (t *tramp) facts() bool {
+	if n := t.fit("(mov ${n},%eax|xor %eax,%eax); mov %rax,{off}(%rbp)"); n > 0 {
+		t.nargs(n)
+		return true
+	}
+	if n := t.fit("movq ${n},{off}(%rbp)"); n > 0 {
+		t.nargs(n)
+		return true
+	}
+	if n := t.fit("mov 0x8(%rbp),%rax; sub ${back},%rax; mov %rax,{off}(%rbp)"); n > 0 {
+		t.step(n, "address of the function (bpf_get_func_ip)")
+		return true
+	}
+	if n := t.fit("(movabs|mov) ${ip},%rax; mov %rax,{off}(%rbp)"); n > 0 {
+		t.FuncIP = t.m.addr("ip")
+		t.step(n, "address of the function (bpf_get_func_ip)")
+		return true
+	}
+	return false
+}
+
+// nargs reads the number of argument words (f92c1e183604, 5.17); 7.0 keeps
+// flags of fsession programs above it.
+func (t *tramp) nargs(n int) {
+	const count = 0xff
+	v := t.m.num("n")
+	if v >= 0 && v <= count {
+		t.Args = int(v)
+	}
+	t.step(n, "number of arguments: "+decimal(v&count))
+}
+
+// argRegs are the registers of arguments, with the parts that 5.10 stores.
+var argRegs = [][]string{
+	{"%rdi", "%edi", "%di", "%dil"}, {"%rsi", "%esi", "%si", "%sil"}, {"%rdx", "%edx", "%dx", "%dl"},
+	{"%rcx", "%ecx", "%cx", "%cl"}, {"%r8", "%r8d", "%r8w", "%r8b"}, {"%r9", "%r9d", "%r9w", "%r9b"},
+}
+
+// arguments reads the saving of the arguments, and their restoring. They come
+// in their order.
+func (t *tramp) arguments() bool {
+	start, words, first := t.i, 0, int64(0)
+	for t.i < len(t.insts) && t.fit("mov {%r},{off}(%rbp)") > 0 && t.isArg(words) {
+		if words == 0 {
+			first = t.m.num("off")
+		}
+		t.i++
+		words++
+	}
+	for words >= len(argRegs) && t.fit("mov {from}(%rbp),%rax; mov %rax,{off}(%rbp)") > 0 && t.m.num("from") > 0 {
+		t.i += 2
+		words++
+	}
+	if words > 0 {
+		t.Ctx = int(first)
+		t.Args = max(t.Args, words)
+		t.renote(t.i-start, fmt.Sprintf("save the arguments: the programs' context, at %s", disp(t.Ctx)))
+		return true
+	}
+	for t.i < len(t.insts) && t.fit("(mov|movzbq|movzwq) {off}(%rbp),{%r}") > 0 && t.isArg(words) {
+		t.i++
+		words++
+	}
+	if words == 0 {
+		return false
+	}
+	t.renote(t.i-start, "the arguments again")
+	for t.fit("mov {from}(%rbp),%rax; mov %rax,{off}(%rbp)") > 0 && t.m.num("from") > 0 {
+		t.step(2, "and those on the stack")
+	}
+	return true
+}
+
+// lose notes that the call which ends the next n instructions changes rax.
+func (t *tramp) lose(n int) {
+	if !t.Calls {
+		t.clobber = t.i + n - 1
+	}
+}
+
+// isArg says that the register of the match is that of argument word n.
+func (t *tramp) isArg(n int) bool {
+	r, _ := t.m.get("%r")
+	return n < len(argRegs) && slices.Contains(argRegs[n], r)
+}
+
+// withCookie reads the bpf_cookie of the program that comes (2fcc82411e74, 5.19).
+func (t *tramp) withCookie() bool {
+	n := t.fit("(xor %edi,%edi|mov ${cookie},%edi|mov ${cookie},%rdi|movabs ${cookie},%rdi); mov %rdi,{off}(%rbp)")
+	if n == 0 {
+		return false
+	}
+	t.cookie = t.m.addr("cookie")
+	t.step(n, "bpf_cookie of the next program: "+hex(t.cookie))
+	return true
+}
+
+// A duty is what a function that a trampoline calls is for.
+type duty uint8
+
+const (
+	other duty = iota
+	trampEnter
+	trampExit
+	progEnter
+	progExit
+)
+
+// kernelCall reads a call of the functions around programs and around the
+// function.
+func (t *tramp) kernelCall() bool {
+	n := t.fit("?movabs ${obj},%rdi; ?mov ${obj},%rdi; ?mov %rbx,%rsi; ?lea {ctx}(%rbp),%rsi; ?lea {ctx}(%rbp),%rdx; call {f}")
+	if n == 0 {
+		return false
+	}
+	f := t.m.addr("f")
+	obj := t.m.addr("obj")
+	switch t.duty(n) {
+	case trampEnter:
+		t.Enters, t.Image = true, obj
+		t.lose(n)
+		t.step(n, "keep this image alive while the function runs")
+	case trampExit:
+		t.step(n, "the image is no longer needed here")
+	case progEnter:
+		t.lose(n)
+		t.obj = obj
+		t.Runs = append(t.Runs, Run{Enter: f, Struct: obj, Cookie: t.cookie, After: t.Calls})
+		t.cookie = 0
+		t.step(n, enterText(t.symbol(f)))
+		if n := t.fit("mov %rax,%rbx"); n > 0 {
+			t.step(n, "start time, or 1 if none is taken")
+		}
+		if n := t.fit("test %rax,%rax; je {skip}"); n > 0 {
+			t.Runs[len(t.Runs)-1].Skippable = true
+			t.step(n, "0: leave the program out")
+		}
+	case progExit:
+		t.lose(n)
+		if len(t.Runs) > 0 {
+			r := &t.Runs[len(t.Runs)-1]
+			r.Exit = f
+			r.Struct = cmp.Or(r.Struct, obj)
+		}
+		t.step(n, "after the program: statistics, unlock")
+	default:
+		return false
+	}
+	return true
+}
+
+// enters words what the kinds of __bpf_prog_enter do (kernel/bpf/trampoline.c).
+// The first that fits counts.
+var enters = []struct{ has, what string }{
+	{"sleepable_recur", "before the program, which may sleep; 0 if it runs here already"},
+	{"sleepable", "before the program, which may sleep"},
+	{"lsm_cgroup", "before the programs of the cgroup"},
+	{"recur", "before the program: lock; 0 if it runs here already"},
+	{"", "before the program: lock"},
+}
+
+func enterText(name string) string {
+	for _, e := range enters {
+		if strings.Contains(name, e.has) {
+			return e.what
+		}
+	}
+	return ""
+}
+
+// duty tells what the call that ends the next n instructions is for: by
+// name, or if there is none by what stands around it.
+func (t *tramp) duty(n int) duty {
+	name := t.symbol(t.m.addr("f"))
+	for _, k := range []struct {
+		prefix string
+		is     duty
+	}{
+		{"__bpf_tramp_enter", trampEnter}, {"__bpf_tramp_exit", trampExit},
+		{"__bpf_prog_enter", progEnter}, {"__bpf_prog_exit", progExit},
+	} {
+		if strings.HasPrefix(name, k.prefix) {
+			return k.is
+		}
+	}
+	if name != "" || t.opts.Sym != nil {
+		return other
+	}
+	first := t.text[t.i]
+	_, starts := t.seq(new(match), "mov %rax,%rbx", t.i+n)
+	_, returns := t.seq(new(match), "mov %rax,-0x8(%rbp)", t.i+n)
+	switch {
+	case starts:
+		return progEnter
+	case n > 1 && t.text[t.i+1] == "mov %rbx,%rsi":
+		return progExit
+	case returns || !strings.HasPrefix(first, "mov"):
+		return other
+	case n == 2 && !t.Calls:
+		return trampEnter
+	case n == 2:
+		return trampExit
+	}
+	return other
+}
+
+// program reads the call of a program.
+func (t *tramp) program() bool {
+	n := t.fit("lea {ctx}(%rbp),%rdi; ?movabs ${insns},%rsi; call {f}")
+	if n == 0 {
+		return false
+	}
+	if len(t.Runs) == 0 || t.Runs[len(t.Runs)-1].Prog != 0 {
+		t.Runs = append(t.Runs, Run{After: t.Calls})
+	}
+	r := &t.Runs[len(t.Runs)-1]
+	r.Prog = t.m.addr("f")
+	t.Ctx = int(t.m.num("ctx"))
+	t.lose(n)
+	name := t.sym(r.Prog)
+	if f, ok := functionName(t.symbol(r.Prog)); ok {
+		name = f
+	}
+	t.step(n, "run "+name+" on the saved arguments")
+	if n := t.fit("mov %rax,-0x8(%rbp)"); n > 0 {
+		r.Returns = true
+		t.SavesReturn = true
+		t.step(n, "keep its return value")
+	}
+	return true
+}
+
+// function reads the call of the function, before it the load of rax.
+func (t *tramp) function() bool {
+	if t.saved >= 0 {
+		if n := t.fit("mov {slot}(%rbp),%rax"); n > 0 && t.insts[t.i].Len == 7 {
+			t.reload = t.i
+			t.step(n, "the tail-call count, or the pointer to it, again")
+			return true
+		}
+	}
+	if t.Calls {
+		return false
+	}
+	n := t.fit("mov 0x8(%rbp),%(rax|rbx); call *%(rax|rbx); mov %rax,-0x8(%rbp)")
+	if n == 0 {
+		if n = t.fit("call {f}; mov %rax,-0x8(%rbp)"); n == 0 {
+			return false
+		}
+		t.Original = t.m.addr("f")
+	}
+	t.Calls, t.SavesReturn = true, true
+	t.leave = t.i + n - 2
+	what := "call the function, past its attach point"
+	if t.Original == 0 {
+		what = "call the function: where the return address says"
+	}
+	t.step(n-1, what)
+	t.step(1, "keep its return value")
+	if n := t.fit("NOP5"); n > 0 {
+		t.step(n, "becomes a jump to the end when this image is given up")
+	} else if n := t.fit("jmp {end}"); n > 0 {
+		t.step(n, "this image was given up: on to the end")
+	}
+	return true
+}
+
+// result reads the handling of the return value.
+func (t *tramp) result() bool {
+	if n := t.fit("xor %eax,%eax; mov %rax,-0x8(%rbp)"); n > 0 {
+		t.step(n, "no return value yet: 0")
+		return true
+	}
+	if n := t.fit("cmpq $0x0,-0x8(%rbp); jne {out}"); n > 0 {
+		t.step(n, "fmod_ret: not 0, so do not call the function")
+		return true
+	}
+	if n := t.fit("mov -0x8(%rbp),%rax"); n > 0 {
+		t.step(n, "the return value")
+		return true
+	}
+	return false
+}
+
+// end reads the end.
+func (t *tramp) end() bool {
+	n := t.fit("?pop %rbx; ?mov {rbx}(%rbp),%rbx; leave; ?add $0x8,%rsp; (ret|jmp {thunk})")
+	if n == 0 {
+		return false
+	}
+	if !t.Calls {
+		t.leave = t.i + n - 1
+	}
+	for i := range n {
+		t.SkipsFrame = t.SkipsFrame || t.text[t.i+i] == "add $0x8,%rsp"
+	}
+	text := "return into the function"
+	switch {
+	case t.SkipsFrame:
+		text = "return to the function's caller, over its return address"
+	case t.Calls, t.opts.Kind == StructOps:
+		text = "return to the caller"
+	}
+	t.ended = true
+	t.step(n, text)
+	t.take("int3", "")
+	return true
+}
