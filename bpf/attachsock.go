@@ -20,7 +20,7 @@ func SocketAttachments(k *kernel.Kernel, fops string, private uint64) ([]Attachm
 		return nil, err
 	}
 	inode := k.Object("socket_alloc", private-off)
-	t := Target{Kind: TargetSocket, Value: inode.Uint("vfs_inode.i_ino")}
+	t := Target{Kind: TargetSocket, Value: int64(inode.Uint("vfs_inode.i_ino"))}
 	socket := k.Object("socket", private)
 	at := socket.Ptr("sk")
 	if err := errors.Join(inode.Err(), socket.Err()); err != nil || at == 0 {

@@ -77,7 +77,7 @@ type Target struct {
 	Type    int    `json:"type_id,omitempty"` // in that BTF
 	Ifindex int    `json:"ifindex,omitempty"`
 	Netns   uint64 `json:"netns_ino,omitempty"` // inode number
-	Value   uint64 `json:"value,omitempty"`
+	Value   int64  `json:"value,omitempty"`
 	Cookie  uint64 `json:"bpf_cookie,omitempty"` // of one of many targets
 	// RefCtr is where a uprobe's reference counter (semaphore) is in the file.
 	RefCtr mem.Addr `json:"ref_ctr_offset,omitzero"`

@@ -75,7 +75,7 @@ const perfTypeBreakpoint = 5
 // hardware breakpoint.
 func plainEvent(o *kernel.Object) Target {
 	typ, config := o.Uint("attr.type"), o.Uint("attr.config")
-	t := Target{Kind: TargetEvent, Value: config}
+	t := Target{Kind: TargetEvent, Value: int64(config)}
 	switch {
 	case typ < uint64(len(perfNames)) && config < uint64(len(perfNames[typ])):
 		t.Name = perfNames[typ][config]

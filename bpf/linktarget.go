@@ -73,7 +73,7 @@ const maxDepth = 1 << 10
 func cgroupTarget(k *kernel.Kernel, addr uint64) (Target, error) {
 	o := k.Object("cgroup", addr)
 	kn := o.Deref("kn")
-	t := Target{Kind: TargetCgroup, Value: kn.Uint("id")}
+	t := Target{Kind: TargetCgroup, Value: int64(kn.Uint("id"))}
 	if err := errors.Join(o.Err(), kn.Err()); err != nil {
 		return t, err
 	}

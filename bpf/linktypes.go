@@ -207,7 +207,7 @@ var (
 // memory of that one may be another's then, which "dead" tells.
 func netfilter(r *linkReader) ([]Target, error) {
 	pf, hook := r.o.Uint("hook_ops.pf"), r.o.Uint("hook_ops.hooknum")
-	t := Target{Kind: TargetNetfilter, Value: uint64(r.o.Int("hook_ops.priority"))}
+	t := Target{Kind: TargetNetfilter, Value: r.o.Int("hook_ops.priority")}
 	family, ok := nfProtos[pf]
 	if !ok {
 		family = fmt.Sprintf("pf %d", pf)

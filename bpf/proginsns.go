@@ -16,7 +16,8 @@ const (
 // Insns returns the function's BPF instructions as the verifier left them, an
 // array of struct bpf_insn. They are as the kernel has them: unlike what
 // bpf(2) hands out, instructions that load the address of a map have that
-// address, and calls of helpers the distance to them from __bpf_call_base.
+// address, calls of helpers the distance to them from __bpf_call_base, and tail
+// calls an operation of the kernel's own (0xf5).
 //
 // They are the function's part of the whole program's, so that a call of
 // another function has that one's number as its immediate; where constants

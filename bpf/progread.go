@@ -116,12 +116,14 @@ func (r *progReader) around(p *Program, o, aux *kernel.Object) error {
 // expectedAttach names the attach type that a program was loaded for, where
 // its type has any. 0 is one of cgroup_skb's, but also what programs of other
 // types have that need none. Of a struct_ops program the word is the number of
-// a member; a freplace program has it from its target.
+// a member; a freplace program has it from its target. A kernel that does not
+// look at it takes any number: those it has no name for mean nothing.
 func expectedAttach(k *kernel.Kernel, typ string, v uint64) string {
 	if v == 0 && typ != "cgroup_skb" || typ == "struct_ops" || typ == "ext" {
 		return ""
 	}
-	return enumName(k, "bpf_attach_type", "BPF_", v)
+	name, _ := enumerator(k, "bpf_attach_type", "BPF_", v)
+	return strings.ToLower(strings.TrimPrefix(name, "BPF_"))
 }
 
 // subprogs reads the functions of a program. A program with more than one has

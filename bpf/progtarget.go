@@ -14,7 +14,7 @@ import (
 // for (bpf_check_attach_target, check_struct_ops_btf_id).
 func (r *progReader) target(p *Program, o, aux *kernel.Object) error {
 	typ := int(aux.Uint("attach_btf_id"))
-	if typ == 0 || aux.Err() != nil {
+	if typ == 0 || aux.Err() != nil || strings.HasSuffix(p.Attach, "_multi") { // of many functions, by its link
 		return aux.Err()
 	}
 	t := &Target{Kind: TargetFunction, Type: typ, Name: aux.Str("attach_func_name")}

@@ -30,7 +30,7 @@ func (t Target) String() string {
 	case TargetNetns:
 		return fmt.Sprintf("netns %d", t.Netns)
 	case TargetNetfilter:
-		return fmt.Sprintf("netfilter %s, priority %d", name, int32(t.Value))
+		return fmt.Sprintf("netfilter %s, priority %d", name, t.Value)
 	case TargetMap:
 		return fmt.Sprintf("map %d", t.MapID)
 	case TargetStructOps:

@@ -65,7 +65,7 @@ type trampolineReader struct {
 	code  []ownedCode // by address
 	text  []kernel.BPFText
 	exact map[*Trampoline]bool // its Size is that of the code
-	// partial: there may be trampolines that were not seen.
+	// partial: there may be trampolines, or images of them, that were not seen.
 	partial bool
 }
 
@@ -246,8 +246,11 @@ func (r *trampolineReader) image(t *Trampoline, o *kernel.Object) {
 	start, end := ksym.Uint("start"), ksym.Uint("end")
 	t.Name, _ = mem.CString(r.k.Mem(), ksym.At("name"), maxSymbol)
 	if err := cmp.Or(o.Err(), ksym.Err()); err != nil {
-		r.errs.Add(fmt.Errorf("image of the trampoline at %v: %w", t.Addr, err))
+		r.lost(fmt.Errorf("image of the trampoline at %v: %w", t.Addr, err))
 		return
+	}
+	if uint64(t.Image)-start >= max(end-start, 1) {
+		r.lost(fmt.Errorf("image of the trampoline at %v: it is at %v, its symbol at 0x%x: damaged", t.Addr, t.Image, start))
 	}
 	if n := end - start; t.Size == 0 && n <= maxImage {
 		t.Size = int(n)

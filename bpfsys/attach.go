@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -20,39 +21,67 @@ import (
 // events that processes have descriptors of, and of sockmaps. Sockets, routes
 // and the kernel's own users of programs are told by nothing but memory.
 //
+// A link that is being closed has no id any more a while before its program is
+// off the hook: until then that program is at work without a link.
+//
 // With an error comes what was read.
 func Attachments(ctx context.Context) ([]bpf.Attachment, error) {
 	var errs kernel.Errors
-	// A link that goes away while its program's hook is looked at must not
-	// leave an attachment without one; so they are listed before and after.
-	before, err := listLinks()
-	errs.Add(err)
 	fds, err := scanFDs(ctx)
 	errs.Add(err)
-	var all []bpf.Attachment
-	for _, read := range [...]func(context.Context, []procFD) ([]bpf.Attachment, error){netPrograms, cgroupPrograms, perfPrograms, sockmapPrograms} {
-		found, err := read(ctx, fds)
-		all = append(all, found...)
-		errs.Add(err)
-	}
-	after, err := listLinks()
-	if len(before) > 0 {
-		errs.Add(err)
-	}
 	links := make(map[int]*bpf.Link)
-	for _, l := range slices.Concat(before, after) {
-		links[l.ID] = l
+	errs.Add(addLinks(links))
+	var all []bpf.Attachment
+	for _, read := range attachReaders {
+		found, err := read(ctx, fds)
+		errs.Add(err)
+		if len(found) == 0 || errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		errs.Add(addLinks(links))
+		if found = withoutLinks(found, links); len(found) == 0 {
+			continue
+		}
+		// A link that was made and went away between the lists of links would
+		// leave an attachment that never was one: what has no link is looked
+		// at again.
+		again, err := read(ctx, fds)
+		errs.Add(err)
+		errs.Add(addLinks(links))
+		all = append(all, common(found, withoutLinks(again, links))...)
 	}
-	return withoutLinks(all, links), errs.Err()
+	return all, errs.Err()
 }
 
-// listLinks lists the links, none on a kernel whose links have no ids.
-func listLinks() ([]*bpf.Link, error) {
+// attachReaders find programs at work, with links or without.
+var attachReaders = [...]func(context.Context, []procFD) ([]bpf.Attachment, error){
+	netPrograms, cgroupPrograms, perfPrograms, sockmapPrograms,
+}
+
+// common returns what is in both lists, as often as in both.
+func common(a, b []bpf.Attachment) []bpf.Attachment {
+	left := make(map[string]int)
+	key := func(a bpf.Attachment) string { return fmt.Sprintf("%+v", a) }
+	for _, x := range b {
+		left[key(x)]++
+	}
+	return slices.DeleteFunc(a, func(x bpf.Attachment) bool {
+		left[key(x)]--
+		return left[key(x)] < 0
+	})
+}
+
+// addLinks adds the links that there are, none on a kernel whose links have no
+// ids.
+func addLinks(links map[int]*bpf.Link) error {
 	h, err := Links()
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = nil
 	}
-	return h.Objects, errors.Join(err, h.Close())
+	for _, l := range h.Objects {
+		links[l.ID] = l
+	}
+	return errors.Join(err, h.Close())
 }
 
 // withoutLinks leaves out what links are behind, one for each link: the same

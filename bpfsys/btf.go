@@ -82,7 +82,7 @@ func (b *btfs) get(id uint32) (btfTypes, error) {
 }
 
 func (b *btfs) load(id uint32) (btfTypes, error) {
-	fd, err := openID(btfKind, id, func() int { return 0 })
+	fd, err := openID(btfKind, id)
 	if errors.Is(err, unix.ENOENT) {
 		err = &NotFoundError{btfKind.name, int(id)}
 	}

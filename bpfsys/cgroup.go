@@ -132,7 +132,7 @@ func (w *cgroupWalk) cgroup(dir, name string) {
 		for _, p := range progs {
 			a := bpf.Attachment{
 				Kind: "cgroup", ProgID: p.prog, Attach: attachType(w.types[i]),
-				Target: bpf.Target{Kind: bpf.TargetCgroup, Name: name, Value: st.Ino},
+				Target: bpf.Target{Kind: bpf.TargetCgroup, Name: name, Value: int64(st.Ino)},
 			}
 			for bit, flag := range cgroupFlags {
 				if p.flags>>bit&1 != 0 {

@@ -43,7 +43,7 @@ func CompleteLinks(ctx context.Context, links []*bpf.Link) error {
 		trees, err := cgroupTrees(ctx)
 		errs.Add(err)
 		for _, l := range cgroups {
-			l.Targets[0].Name = cgroupName(trees, l.Targets[0].Value)
+			l.Targets[0].Name = cgroupName(trees, uint64(l.Targets[0].Value))
 		}
 	}
 	if len(events) > 0 {

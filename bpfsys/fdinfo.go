@@ -20,13 +20,19 @@ type fdinfo struct {
 }
 
 // openFDInfo opens that of this process. Close it.
-func openFDInfo() (*fdinfo, error) { return openFDInfoOf("self") }
-
-func openFDInfoOf(pid string) (*fdinfo, error) {
-	path := "/proc/" + pid + "/fdinfo"
-	dir, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func openFDInfo() (*fdinfo, error) {
+	raiseLimit()
+	f, err := openFDInfoAt(unix.AT_FDCWD, "/proc/self/fdinfo")
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		err = &os.PathError{Op: "open", Path: "/proc/self/fdinfo", Err: err}
+	}
+	return f, err
+}
+
+func openFDInfoAt(at int, path string) (*fdinfo, error) {
+	dir, err := unix.Openat(at, path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
 	}
 	return &fdinfo{dir: dir, path: path, buf: make([]byte, 4096)}, nil
 }
@@ -53,13 +59,11 @@ func (f *fdinfo) read(n string) (fields, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s/%s: %w", f.path, n, err)
 		}
-		used += got
-		if got == 0 || used >= maxFDInfo {
+		// The kernel prints it as one record: a read gives all that fits.
+		if used += got; used < len(f.buf) || used >= maxFDInfo {
 			return fields(f.buf[:used]), nil
 		}
-		if used == len(f.buf) {
-			f.buf = append(f.buf, make([]byte, len(f.buf))...)
-		}
+		f.buf = append(f.buf, make([]byte, len(f.buf))...)
 	}
 }
 

@@ -17,8 +17,9 @@ import (
 type Held[T any] struct {
 	Objects []*T // by id, ascending
 
-	ids []int
-	fds []int
+	ids  []int
+	fds  []int
+	room int // descriptors that the process's table surely has room for
 }
 
 // FD returns the descriptor of the object with an id. It belongs to h.
@@ -77,9 +78,13 @@ var (
 func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Held[T], error) {
 	h := &Held[T]{}
 	var errs kernel.Errors
+	raiseLimit()
 	add := func(id int, asked bool) (more bool) {
-		fd, err := openID(k, uint32(id), h.count)
+		fd, err := openID(k, uint32(id))
 		switch {
+		case tooMany(err):
+			errs.Add(h.limit(k, err))
+			return false
 		case errors.Is(err, unix.ENOENT):
 			if asked {
 				errs.Add(&NotFoundError{k.name, id})
@@ -94,7 +99,13 @@ func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Hel
 			errs.Add(err)
 			return false
 		}
+		h.reserve(fd)
 		o, err := describe(id, fd)
+		if tooMany(err) {
+			unix.Close(fd)
+			errs.Add(h.limit(k, err))
+			return false
+		}
 		if err != nil {
 			errs.Add(fmt.Errorf("BPF %s %d: %w", k.name, id, err))
 		}
@@ -135,26 +146,44 @@ func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Hel
 	return h, errs.Err()
 }
 
-func (h *Held[T]) count() int { return len(h.fds) }
+func tooMany(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
+func (h *Held[T]) limit(k kind, err error) error {
+	var lim unix.Rlimit
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
+	return &LimitError{Kind: k.name, Held: len(h.fds), Limit: lim.Cur, Err: err}
+}
+
+// reserve makes the table of descriptors grow in large steps: at each step the
+// kernel waits for all CPUs (expand_fdtable), which takes as long as hundreds
+// of objects do.
+func (h *Held[T]) reserve(fd int) {
+	const start, factor = 64, 16
+	if h.room == 0 {
+		h.room = start
+	}
+	if fd < h.room-start/4 {
+		return
+	}
+	for fd >= h.room-start/4 {
+		h.room *= factor
+	}
+	if top, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, h.room-1); err == nil {
+		unix.Close(top)
+	}
+}
 
 // linkTries: a link has its id a moment before the id can be opened.
 const linkTries = 3
 
-// openID opens an object. held tells how many there are already, for the error.
-func openID(k kind, id uint32, held func() int) (int, error) {
-	for try, raised := 0, false; ; try++ {
+// openID opens an object.
+func openID(k kind, id uint32) (int, error) {
+	for try := 0; ; try++ {
 		fd, err := fdByID(k.open, id)
 		switch {
-		case errors.Is(err, unix.EMFILE) && !raised:
-			raiseLimit()
-			raised = true
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-			var lim unix.Rlimit
-			unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
-			return -1, &LimitError{Kind: k.name, Held: held(), Limit: lim.Cur, Err: err}
 		case errors.Is(err, unix.EAGAIN) && try < linkTries:
 			unix.Nanosleep(&unix.Timespec{Nsec: 100_000}, nil)
-		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN), tooMany(err):
 			return -1, err
 		default:
 			return fd, classify(k.open, err)

@@ -114,7 +114,7 @@ func perfLink(r *linkReader, l *bpf.Link) error {
 			cookie uint64 // d5c16492c66f, 6.8
 		}](r)
 		l.Cookie = e.cookie
-		l.Targets = []bpf.Target{{Kind: bpf.TargetEvent, Name: eventName(e.typ, e.config), Value: e.config}}
+		l.Targets = []bpf.Target{{Kind: bpf.TargetEvent, Name: eventName(e.typ, e.config), Value: int64(e.config)}}
 		return nil
 	default:
 		return nil

@@ -3,6 +3,7 @@
 package bpfsys
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"structs"
@@ -60,7 +61,7 @@ func cgroupLink(r *linkReader, l *bpf.Link) error {
 	}](r)
 	l.Attach = attachType(u.attach)
 	if u.id != 0 {
-		l.Targets = []bpf.Target{{Kind: bpf.TargetCgroup, Value: u.id}}
+		l.Targets = []bpf.Target{{Kind: bpf.TargetCgroup, Value: int64(u.id)}}
 	}
 	return nil
 }
@@ -86,7 +87,7 @@ func iterator(r *linkReader, l *bpf.Link) error {
 	t := bpf.Target{Kind: bpf.TargetIterator, Name: cstr(buf), MapID: int(u.mapID)}
 	switch {
 	case t.Name == "cgroup":
-		t.Value = u.detail
+		t.Value = int64(u.detail)
 		t.Flags = []string{named(cgroupOrders[:], u.order)}
 	case strings.HasPrefix(t.Name, "task"):
 		if t.PID = int(uint32(u.detail)); t.PID == 0 {
@@ -147,7 +148,10 @@ func structOps(r *linkReader, l *bpf.Link) error {
 
 // structOpsName returns which of the kernel's structs a map implements.
 func (r *linkReader) structOpsName(id uint32) (string, error) {
-	fd, err := openID(mapKind, id, func() int { return 0 })
+	fd, err := openID(mapKind, id)
+	if errors.Is(err, unix.ENOENT) {
+		return "", nil // detached meanwhile
+	}
 	if err != nil {
 		return "", fmt.Errorf("map %d: %w", id, err)
 	}
@@ -185,7 +189,7 @@ func netfilter(r *linkReader, l *bpf.Link) error {
 	if u.hook < uint32(len(nfHooks)) {
 		hook = nfHooks[u.hook]
 	}
-	t := bpf.Target{Kind: bpf.TargetNetfilter, Name: family + " " + hook, Value: uint64(int64(u.prio))}
+	t := bpf.Target{Kind: bpf.TargetNetfilter, Name: family + " " + hook, Value: int64(u.prio)}
 	if u.flags&nfDefrag != 0 {
 		t.Flags = []string{"defrag"}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/go-quicktest/qt"
 	"golang.org/x/sys/unix"
 
@@ -24,13 +25,38 @@ import (
 // holdEnv makes the test binary a process that only holds what it was given.
 const holdEnv = "KSLEUTH_TEST_HOLD"
 
+// limitEnv makes it one that may have few descriptors and lists the programs.
+const limitEnv = "KSLEUTH_TEST_LIMIT"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(holdEnv) != "" {
 		fmt.Println("holding")
 		os.Stdin.Read(make([]byte, 1))
 		return
 	}
+	if os.Getenv(limitEnv) != "" {
+		listLimited()
+		return
+	}
+	if err := rlimit.RemoveMemlock(); err != nil { // counts before 5.11
+		fmt.Println(err)
+	}
 	os.Exit(m.Run())
+}
+
+func listLimited() {
+	few := unix.Rlimit{Cur: 20, Max: 20}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		fmt.Println(err)
+		return
+	}
+	h, err := bpfsys.Programs()
+	var limit *bpfsys.LimitError
+	if !errors.As(err, &limit) || limit.Held != len(h.Objects) || limit.Limit != 20 || !errors.Is(err, unix.EMFILE) {
+		fmt.Printf("%d objects and %v\n", len(h.Objects), err)
+		return
+	}
+	fmt.Println("limited")
 }
 
 // mayAsk skips the test where the kernel does not let it find objects.

@@ -130,10 +130,10 @@ func TestRunningKernelOwner(t *testing.T) {
 	qt.Check(t, qt.Equals(h.Objects[0].OwnerType, "socket_filter"))
 }
 
-// TestRunningKernelLinks attaches to a network namespace, which every kernel
-// with links lets one do.
-func TestRunningKernelLinks(t *testing.T) {
-	mayAsk(t)
+// steer attaches a program to this network namespace by a link, which every
+// kernel with links lets one do.
+func steer(t *testing.T) (prog, linkID int) {
+	t.Helper()
 	spec := filterSpec("steer", ebpf.SkLookup, 0)
 	spec.AttachType = ebpf.AttachSkLookup
 	p := load(t, spec)
@@ -142,20 +142,26 @@ func TestRunningKernelLinks(t *testing.T) {
 	defer ns.Close()
 	l, err := link.AttachNetNs(int(ns.Fd()), p)
 	qt.Assert(t, qt.IsNil(err))
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	info, err := l.Info()
 	qt.Assert(t, qt.IsNil(err))
-	h, err := bpfsys.Links(int(info.ID))
+	return progID(t, p), int(info.ID)
+}
+
+func TestRunningKernelLinks(t *testing.T) {
+	mayAsk(t)
+	prog, id := steer(t)
+	h, err := bpfsys.Links(id)
 	qt.Assert(t, qt.IsNil(err))
 	defer h.Close()
 	qt.Check(t, qt.DeepEquals(h.Objects[0], &bpf.Link{
-		ID: int(info.ID), Type: "netns", ProgID: progID(t, p), Attach: "sk_lookup",
+		ID: id, Type: "netns", ProgID: prog, Attach: "sk_lookup",
 		Targets: []bpf.Target{{Kind: bpf.TargetNetns, Netns: netnsInode(t)}},
 	}))
 	all, err := bpfsys.Attachments(t.Context())
 	qt.Assert(t, qt.IsNil(err))
 	for _, a := range all {
-		qt.Check(t, qt.IsTrue(a.ProgID != progID(t, p)), qt.Commentf("a link is behind %+v", a))
+		qt.Check(t, qt.IsTrue(a.ProgID != prog), qt.Commentf("a link is behind %+v", a))
 	}
 }
 

@@ -144,7 +144,7 @@ func (s *fdScanner) scan(pid int) {
 				continue
 			}
 			if infos == nil {
-				if infos, err = openFDInfoAt(proc, path); err != nil {
+				if infos, err = openFDInfoAt(proc, "fdinfo"); err != nil {
 					return
 				}
 				comm = readComm(proc)
@@ -173,14 +173,6 @@ func objectOf(text fields) (string, int) {
 		}
 	}
 	return "", 0
-}
-
-func openFDInfoAt(proc int, path string) (*fdinfo, error) {
-	dir, err := unix.Openat(proc, "fdinfo", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return &fdinfo{dir: dir, path: path + "/fdinfo", buf: make([]byte, 4096)}, nil
 }
 
 func readComm(proc int) string {

@@ -244,7 +244,7 @@ func (r *progReader) target(p *bpf.Program) error {
 // progInfoByID asks for the fixed part of a program's info, and how much of it
 // the kernel knows.
 func progInfoByID(id int) (progInfo, int, error) {
-	fd, err := openID(progKind, uint32(id), func() int { return 0 })
+	fd, err := openID(progKind, uint32(id))
 	if err != nil {
 		return progInfo{}, 0, fmt.Errorf("BPF prog %d: %w", id, err)
 	}

@@ -67,7 +67,7 @@ func progTypesInUse() (map[string]bool, error) {
 			return types, classify(progNextID, err)
 		}
 		id = next
-		fd, err := openID(progKind, id, func() int { return 0 })
+		fd, err := openID(progKind, id)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}

@@ -121,7 +121,7 @@ func TestRunningKernelCgroups(t *testing.T) {
 	defer l.Close()
 	var st unix.Stat_t
 	qt.Assert(t, qt.IsNil(unix.Fstat(int(f.Fd()), &st)))
-	target := bpf.Target{Kind: bpf.TargetCgroup, Name: "/ksleuth-test", Value: st.Ino}
+	target := bpf.Target{Kind: bpf.TargetCgroup, Name: "/ksleuth-test", Value: int64(st.Ino)}
 
 	all, err := bpfsys.Attachments(t.Context())
 	qt.Assert(t, qt.IsNil(err))

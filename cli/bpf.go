@@ -21,28 +21,36 @@ import (
 func (a *app) bpfSource() (bpfview.Source, error) {
 	k, err := a.open()
 	var closed *live.Error
-	if len(a.dumps) == 0 && errors.As(err, &closed) {
+	if errors.As(err, &closed) {
 		a.note("BPF objects are told by bpf(2) alone: " + closed.Error())
 		return bpfview.Source{Running: true, Users: true}, nil
 	}
 	if err != nil {
 		return bpfview.Source{}, err
 	}
-	if _, err := k.Addr("prog_idr"); err != nil && k.Live() {
+	src := bpfview.Source{Kernel: k, Running: k.Live(), Users: true}
+	if _, err := k.Addr("prog_idr"); err != nil && src.Running {
 		a.note("BPF objects are told by bpf(2) alone: this kernel's symbol table has no variables (CONFIG_KALLSYMS_ALL is not set), so that they cannot be found in its memory")
-		k = nil
+		src.Kernel = nil
 	}
-	return bpfview.Source{Kernel: k, Running: len(a.dumps) == 0, Users: true}, nil
+	return src, nil
 }
 
 // partly goes on with what was read where an error came with it, and ends the
 // command where nothing was.
 func partly[T any](a *app, objs []T, err error) ([]T, error) {
-	if err != nil && len(objs) == 0 {
+	if err != nil && len(objs) == 0 && !isChanged(err) {
 		return nil, err
 	}
 	a.gap(err)
 	return objs, nil
+}
+
+// isChanged reports whether err says that objects came and went while they
+// were read.
+func isChanged(err error) bool {
+	var changed *bpfview.ChangedError
+	return errors.As(err, &changed)
 }
 
 // A namedObject is one that command lines name by id or by another word.

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -72,6 +73,9 @@ func (a *app) btLive(tasks []kobj.Task) error {
 		if err := a.emitStack(i, s); err != nil {
 			return err
 		}
+	}
+	if len(tasks) == 1 && errors.Is(stacks[0].Stack.End, fs.ErrPermission) {
+		return stacks[0].Stack.End // what was asked for was refused
 	}
 	return nil
 }

@@ -363,12 +363,17 @@ func (a *app) commands() []*cobra.Command {
 }
 
 // gap notes that something could not be read: the answer goes on without it.
+// That the kernel made and freed objects all the while is no failure.
 func (a *app) gap(err error) {
 	if err == nil {
 		return
 	}
-	a.gaps = true
 	for _, e := range unjoin(err) {
+		if isChanged(e) {
+			a.note(e.Error())
+			continue
+		}
+		a.gaps = true
 		if a.output == "json" {
 			_ = a.emitJSON("error", errorData{Message: e.Error(), Status: a.statusOf(e)}) // the exit status still tells
 			continue

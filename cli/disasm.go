@@ -30,11 +30,11 @@ func (a *app) disasmCommand() *cobra.Command {
 		GroupID: groupInspect,
 		Long: `Disasm decodes the code as it stands in memory, with symbols. WHAT is one of
 
-  FUNCTION[+OFFSET]    a function of the kernel or a module, or any other symbol
-  ADDR                 an address: from there LEN bytes, 64 by default, or the function that begins there
-  prog:WHICH[/SUBPROG] a BPF program by its id, name or tag, or one of its functions by name or number
-  tramp:WHICH          a BPF trampoline, dispatcher or struct_ops image: by its address, the end of its
-                       name, or the function it hangs on
+  FUNCTION[+OFFSET]     a function of the kernel or a module, or any other symbol
+  ADDR                  the function that begins there, else LEN bytes (64 by default)
+  prog:WHICH[/SUBPROG]  a BPF program by its id, name or tag, or one of its functions
+  tramp:WHICH           a BPF trampoline, dispatcher or struct_ops image, by its address,
+                        the end of its name, or the function it hangs on
 
 BPF code is interleaved with its source lines, and with --xlated with the BPF
 instructions that it was made from, as the verifier left them. Arrows at the

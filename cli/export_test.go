@@ -8,6 +8,7 @@ import (
 
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/disasm"
+	"github.com/ksleuth/ksleuth/graph"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/report"
 )
@@ -32,6 +33,7 @@ func JSONTypes() map[string]any {
 		"link":       &bpf.Link{},
 		"attachment": &bpf.Attachment{},
 		"trampoline": &bpf.Trampoline{},
+		"graph":      &graph.Graph{},
 		"capture":    &captureData{},
 		"note":       &noteData{},
 		"error":      &errorData{},

@@ -79,18 +79,20 @@ func (d *Disassembler) mustBeCode(c Code, o Options) ([]Code, error) {
 	return []Code{c}, nil
 }
 
-// suggest adds near names of modules and BPF code to an error that has none.
+// suggest adds near names of modules and BPF code to an error.
 func (d *Disassembler) suggest(err error) error {
 	const same = 3 // letters at the beginning
 	var none *kernel.NoSymbolError
-	if !errors.As(err, &none) || len(none.Suggestions) > 0 || len(none.Name) <= same || strings.ContainsAny(none.Name, "*?[\\") {
+	if !errors.As(err, &none) || len(none.Name) <= same || strings.ContainsAny(none.Name, "*?[\\") {
 		return err
 	}
 	syms, _ := d.k.Match(none.Name[:same] + "*")
-	var names []string
+	names := slices.Clone(none.Suggestions)
 	for _, s := range syms {
 		names = append(names, s.Name)
 	}
+	slices.Sort(names)
+	names = slices.Compact(names)
 	return &kernel.NoSymbolError{Name: none.Name, Suggestions: ctype.Suggest(none.Name, names)}
 }
 
@@ -253,8 +255,13 @@ func (d *Disassembler) findTrampoline(arg string, o Options) ([]Code, error) {
 	tramps, err := bpf.Trampolines(d.k)
 	addr, numErr := strconv.ParseUint(arg, 0, 64)
 	var found []*bpf.Trampoline
+	var bare *bpf.Trampoline
 	for _, t := range tramps {
-		if matches(t, arg, addr, numErr == nil) {
+		switch {
+		case !matches(t, arg, addr, numErr == nil):
+		case t.Image == 0:
+			bare = t
+		default:
 			found = append(found, t)
 		}
 	}
@@ -276,6 +283,8 @@ func (d *Disassembler) findTrampoline(arg string, o Options) ([]Code, error) {
 			out = append(out, trampolineCode(t, o))
 		}
 		return out, nil
+	case bare != nil:
+		return nil, notFound("the trampoline of %s has no code: %s", bare.Target.Name, runs(bare))
 	case numErr == nil && addr>>63 == 1:
 		return []Code{d.codeAt(addr, o)}, nil
 	case err != nil:
@@ -286,16 +295,15 @@ func (d *Disassembler) findTrampoline(arg string, o Options) ([]Code, error) {
 
 // matches says whether an argument means a trampoline.
 func matches(t *bpf.Trampoline, arg string, addr uint64, number bool) bool {
-	if t.Image == 0 {
-		return false // only a freplace program
-	}
 	if number {
 		start := uint64(t.Image)
-		if addr >= start && addr < start+uint64(t.Size) || addr == uint64(t.Addr) && addr != 0 || addr == uint64(t.Key) && addr != 0 {
+		if start != 0 && addr >= start && addr < start+uint64(t.Size) || addr == uint64(t.Addr) && addr != 0 || addr == uint64(t.Key) && addr != 0 {
 			return true
 		}
 	}
 	switch {
+	case arg == "":
+		return false
 	case arg == t.Name, arg == t.Target.Name, t.Member != "" && arg == t.Target.Name+"."+t.Member:
 		return true
 	}

@@ -146,14 +146,22 @@ func (d *Disassembler) imageNote(addr uint64) string {
 		if addr-uint64(t.Image) >= uint64(t.Size) {
 			continue
 		}
-		var runs []string
-		for _, p := range t.Progs {
-			runs = append(runs, fmt.Sprintf("%s %s (prog %d)", p.When, p.Name, p.ID))
-		}
-		if len(runs) == 0 {
+		if len(t.Progs) == 0 {
 			return "BPF " + t.Kind
 		}
-		return "BPF " + strings.Join(runs, ", ")
+		return "BPF " + runs(t)
 	}
 	return "BPF trampoline"
+}
+
+// runs names the programs of a trampoline.
+func runs(t *bpf.Trampoline) string {
+	var out []string
+	for _, p := range t.Progs {
+		out = append(out, fmt.Sprintf("%s %s (prog %d)", p.When, p.Name, p.ID))
+	}
+	if len(out) == 0 {
+		return "it runs no program"
+	}
+	return strings.Join(out, ", ")
 }

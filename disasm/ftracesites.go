@@ -68,7 +68,7 @@ func (p recordPage) record(k *kernel.Kernel, i uint64) (uint64, error) {
 // ftraceSites adds the functions that ftrace can hook.
 func (d *Disassembler) ftraceSites(start, end uint64, out map[uint64]site, fail func(string, error)) {
 	pages, err := d.records()
-	fail("ftrace's records", err)
+	fail("no notes on ftrace", err)
 	for _, p := range pages {
 		if p.first >= end || p.last < start {
 			continue
@@ -88,6 +88,6 @@ func (d *Disassembler) ftraceSites(start, end uint64, out map[uint64]site, fail 
 			}
 			out[ip] = ftraceSite{ip}
 		}
-		fail("ftrace's records", err)
+		fail("no notes on ftrace", err)
 	}
 }

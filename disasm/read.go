@@ -61,10 +61,11 @@ func (d *Disassembler) read(start uint64, n int) ([]part, []Gap, error) {
 // function, or trap speculation behind a jump.
 const minPadding = 32
 
-// trimPadding cuts off what fills the memory of generated code behind its end:
+// trimPadding cuts off what fills the memory of an image behind its code:
 // traps, as the JIT puts them, or zeroes. It returns how many bytes that was.
+// The length of a program's code is known.
 func trimPadding(parts []part, kind kernel.Kind) ([]part, int) {
-	if kind != kernel.KindTrampoline && kind != kernel.KindBPF || len(parts) == 0 {
+	if kind != kernel.KindTrampoline || len(parts) == 0 {
 		return parts, 0
 	}
 	last := &parts[len(parts)-1]

@@ -26,7 +26,6 @@ type siteTable struct {
 	entry       string // struct of an entry
 	start, stop string // symbols around the kernel's list
 	list, count string // members of struct module
-	key         string // the member that refers to the key; its low two bits are flags
 	read        func(e entry) (addr uint64, s site)
 }
 
@@ -102,7 +101,7 @@ func (d *Disassembler) sitesIn(start, end uint64, fail func(string, error)) map[
 		}
 		raw, err := l.bytes(d.k, size)
 		if err != nil {
-			fail(l.table.what, err)
+			fail("no notes on "+l.table.what, err)
 			continue
 		}
 		for i := uint64(0); i+size <= uint64(len(raw)); i += size {
@@ -148,7 +147,7 @@ func (d *Disassembler) siteLists(start, end uint64, fail func(string, error)) []
 				out = append(out, siteList{table: t, addr: o.Ptr(t.list), n: o.Uint(t.count)})
 			}
 		}
-		fail("module "+m.Name, o.Err())
+		fail("no notes on sites of module "+m.Name, o.Err())
 	}
 	return out
 }

@@ -149,10 +149,16 @@ func (b *builder) mapsOf(p *bpf.Program) {
 // entries ties a map to the programs and maps in it.
 func (b *builder) entries(m *bpf.Map) {
 	from := b.mapNode(m.ID)
-	for _, e := range b.inv.Entries[m.ID] {
+	entries, read := b.inv.Entries[m.ID]
+	used := 0
+	if read {
+		b.nodes[from].Used = &used
+	}
+	for _, e := range entries {
 		if e.Object == nil || e.Object.ID == 0 {
 			continue
 		}
+		used++
 		label := e.KeyText
 		if label == "" && len(e.Key) == 4 {
 			label = fmt.Sprint(binary.LittleEndian.Uint32(e.Key))

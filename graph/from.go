@@ -43,7 +43,7 @@ func (g *Graph) Find(name string) (*Node, error) {
 	}
 	var found []*Node
 	for _, n := range g.Nodes {
-		if n.Name == name || slices.Contains(n.Pins, name) || n.Kind.Source() && strings.HasSuffix(n.ID, ":"+name) {
+		if name != "" && n.Name == name || slices.Contains(n.Pins, name) || name != "" && n.Kind.Source() && strings.HasSuffix(n.ID, ":"+name) {
 			found = append(found, n)
 		}
 	}

@@ -89,9 +89,12 @@ type Node struct {
 	// KeepsTailCalls is the trampoline's: see [bpf.Trampoline].
 	KeepsTailCalls *bool `json:"keeps_tail_call_cnt,omitempty"`
 	// TailCalls: the program can be left by a tail call.
-	TailCalls bool     `json:"tail_call_reachable,omitempty"`
-	Targets   int      `json:"targets,omitempty"` // of a link, how many there are
-	Pins      []string `json:"pinned,omitempty"`
+	TailCalls bool `json:"tail_call_reachable,omitempty"`
+	Targets   int  `json:"targets,omitempty"` // of a link, how many there are
+	// Used is how many entries of a map have a program or map in them; nil if
+	// they were not read.
+	Used *int     `json:"used_entries,omitempty"`
+	Pins []string `json:"pinned,omitempty"`
 }
 
 // An Edge ties two nodes together.

@@ -23,11 +23,11 @@ func (b *box) measure() {
 	if b.dummy {
 		return
 	}
-	b.title = shorten(b.title, mostChars-4)
-	b.sub = shorten(b.sub, mostChars)
+	b.title = shorten(visible(b.title), mostChars-4)
+	b.sub = shorten(visible(b.sub), mostChars)
 	b.w = max(float64(columns(b.title))*titleWidth, float64(columns(b.sub))*charWidth)
 	for i := range b.rows {
-		b.rows[i].text = shorten(b.rows[i].text, mostChars)
+		b.rows[i].text = shorten(visible(b.rows[i].text), mostChars)
 		b.w = max(b.w, float64(columns(b.rows[i].text))*charWidth+8)
 	}
 	b.w += 2*padding + 4

@@ -95,18 +95,15 @@ func (b *builder) kernelFunction(t bpf.Target) string {
 
 // hook says how a link is attached to a target.
 func hook(l *bpf.Link, t bpf.Target) string {
-	out := l.Type
-	switch {
-	case t.Kind == bpf.TargetKprobe, t.Kind == bpf.TargetUprobe:
-		out = string(t.Kind)
-		if t.Return {
-			out = strings.Replace(out, "probe", "retprobe", 1)
-		}
-		if t.Offset != 0 && t.Kind == bpf.TargetKprobe {
-			out += fmt.Sprintf(" +%v", t.Offset)
-		}
-	default:
-		out = mode(l.Type, l.Attach)
+	if t.Kind != bpf.TargetKprobe && t.Kind != bpf.TargetUprobe {
+		return mode(l.Type, l.Attach)
+	}
+	out := string(t.Kind)
+	if t.Return {
+		out = strings.Replace(out, "probe", "retprobe", 1)
+	}
+	if t.Offset != 0 && t.Kind == bpf.TargetKprobe {
+		out += fmt.Sprintf(" +%v", t.Offset)
 	}
 	return out
 }

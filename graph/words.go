@@ -154,7 +154,8 @@ func (g *Graph) CommonHolders() string {
 			most = hs
 		}
 	}
-	if float64(count[most]) < nearly*float64(held) {
+	const few = 3
+	if held <= few || float64(count[most]) < nearly*float64(held) {
 		return ""
 	}
 	return most

@@ -86,6 +86,9 @@ func (c *code) insn(m *match, pattern string, i int) bool {
 		}
 		return false
 	}
+	if pattern == "ARENA" {
+		return strings.Contains(c.text[i], ",%r12,1)")
+	}
 	had := len(m.caps)
 	if m.insn(pattern, c.text[i]) {
 		return true

@@ -17,6 +17,6 @@ var dispatcherIdioms = []idiom{
 		{code: "cmp ${prog},%rdx; je {prog}", note: "is it {name:prog}? jump there"},
 		{code: "?lfence; jmp *%rdx; ?int3", note: "any other program: indirect jump"},
 	}},
-	{steps: []step{{code: "cmp ${prog},%rdx; jg {upper}", note: "above {name:prog}? on at {upper}"}}},
+	{steps: []step{{code: "cmp ${prog},%rdx; jg {upper}", note: "above {name:prog}? on at {off:upper}"}}},
 	{steps: []step{{code: "int3; *int3", note: "padding"}}},
 }

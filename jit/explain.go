@@ -6,26 +6,53 @@ import (
 )
 
 // Explain returns notes on the instructions of the code at addr that belong to
-// a known idiom, by their offset. No two notes cover the same instruction.
+// a known idiom, by their offset. No two notes cover the same instruction. The
+// code must begin where that of the function or image begins: code that does
+// not begin as its kind does gets no note at all.
 func Explain(b []byte, addr uint64, o Options) []Note {
-	c, _ := decode(b, addr, o)
+	c, whole := decode(b, addr, o)
 	var notes []Note
 	r := &reader{code: c, m: new(match), notes: &notes}
 	switch o.Kind {
 	case Trampoline, StructOps:
 		c.trampoline(&notes)
 	case Dispatcher:
+		if r.fit("cmp ${prog},%rdx; (je|jg) {to}") == 0 {
+			return nil
+		}
 		r.run(dispatcherIdioms, nil)
 	case Program, Subprogram, ExceptionCallback:
 		p, n, ok := c.prologue(&notes)
-		if !ok {
-			notes = notes[:0] // what looked like the beginning of one is not
+		if !ok || !whole || !c.likeProgram(n) {
+			return nil
 		}
 		r.i = n
 		r.run(programIdioms, &p)
 	}
 	slices.SortStableFunc(notes, func(a, b Note) int { return a.Off - b.Off })
 	return notes
+}
+
+// likeProgram says that the code from instruction n on can be a program's,
+// which a compiler's with the same first instructions hardly is: it drops its
+// frame with leave in one place and never uses the stack but through rbp, push
+// and pop.
+func (c *code) likeProgram(n int) bool {
+	leaves := 0
+	for i := n; i < len(c.insts); i++ {
+		text := c.text[i]
+		switch {
+		case text == "leave":
+			if _, ok := c.seq(new(match), "leave; (ret|jmp {thunk})", i); !ok {
+				return false
+			}
+			leaves++
+		case strings.Contains(text, "%rsp") && text != "mov %rcx,(%rsp)" &&
+			!c.insn(new(match), "(add|sub) ${n},%rsp", i):
+			return false
+		}
+	}
+	return leaves == 1
 }
 
 // An idiom is a sequence of instructions that belong together, in steps that
@@ -38,8 +65,7 @@ type idiom struct {
 
 // A step is a part of an idiom: a pattern and the note on it, in which {x} is
 // what x stands for, {name:x} the symbol and {reg:%x} the BPF register of it,
-// {dec:x} a decimal number, {sum:x} how far past the beginning of a symbol.
-// An empty note is none; say, where not nil, words it.
+// {dec:x} a decimal number, {off:x} an offset into the code. An empty note is none; say, where not nil, words it.
 type step struct {
 	code, note string
 	say        func(r *reader, p *Prologue) string
@@ -124,6 +150,8 @@ func (r *reader) value(name string) string {
 		return r.sym(number64(text))
 	case "reg":
 		return bpfReg(text)
+	case "off":
+		return "+" + hex(number64(text)-r.addr)
 	case "dec":
 		return decimal(number(text))
 	}

@@ -93,7 +93,7 @@ var callIdioms = []idiom{
 	{steps: []step{
 		{code: "push %r9", note: "keep the private stack pointer"},
 		{code: "call {f}", say: sayCall},
-		{code: "pop %r9"},
+		{code: "pop %r9", note: "the private stack pointer again"},
 	}, when: func(_ *reader, p *Prologue) bool { return p.PrivateStack }},
 	{steps: []step{
 		{code: "push %rax; push %rcx; call {f}; pop %rcx; pop %rax", note: "clear the branch history (BHI): {name:f}"},
@@ -190,6 +190,9 @@ func (r *reader) callee(addr uint64) string {
 	return "helper or kfunc; result in R0"
 }
 
+// division is what stands between the pushes and pops of rax and rdx.
+const division = "?mov ${k},%r11; ?mov {%q},%r11; ?mov {%n},(%rax|%eax); (xor %edx,%edx|cltd|cqto); (div|idiv|divl|divq|idivl|idivq) {%v}; ?mov (%rax|%eax|%rdx|%edx),{%to}"
+
 // bodyIdioms are the rest.
 var bodyIdioms = []idiom{
 	{steps: []step{{code: "(movabs|mov) ${v},{%r}", say: func(r *reader, _ *Prologue) string {
@@ -209,9 +212,16 @@ var bodyIdioms = []idiom{
 		{code: "lfence", note: "speculation barrier"},
 	}},
 	{steps: []step{{code: "IBHF", note: "fence for the branch history (BHI)"}}},
-	{steps: []step{ // bpf_verifier: may_goto (011832b97b31, 6.9)
+	{steps: []step{ // may_goto (011832b97b31, 6.9)
 		{code: "mov {off}({%fp}),%r10; test %r10,%r10; je {out}; sub $0x1,%r10; mov %r10,{off}({%fp})", note: "may_goto: leave the loop when its count is used up"},
 	}},
+	{steps: []step{ // may_goto by time (e723608bf4ea, 6.15)
+		{code: "mov {off}({%fp}),%r10; test %r10,%r10; je {out}; sub $0x1,%r10", note: "may_goto: leave the loop when its time is used up; count"},
+		{code: "test %r10,%r10; jne {more}; mov ${slot},%r10; call {f}", note: "count used up: start it again if there is time left"},
+		{code: "@more; mov %r10,{off}({%fp})", note: "keep the count"},
+	}},
+	{steps: []step{{code: "movq $0x800000,{off}({%fp})", note: "may_goto: its count"}}, when: isMayGoto},
+	{steps: []step{{code: "movq $0xffff,{off}({%fp}); movq $0x0,{time}({%fp})", note: "may_goto: its count, and when it began"}}, when: isMayGoto},
 	{steps: []step{ // fixup of pointer arithmetic (979d63d50c0c, 5.0; 7fedb63a8307, 5.12)
 		{code: "mov ${limit},%r10d; sub {%o},%r10; or {%o},%r10; neg %r10; sar $0x3f,%r10; and {%o},%r10", note: "Spectre v1: offset {reg:%o}, or 0 if it is beyond {limit}"},
 	}},
@@ -222,12 +232,9 @@ var bodyIdioms = []idiom{
 	{steps: []step{ // atomic fetch and, or, xor
 		{code: "mov %rax,%r10; @again; mov {off}({%b}),%(rax|eax); mov %(rax,%r11|eax,%r11d); (and|or|xor) {%s},%(r11|r11d); lock cmpxchg %(r11|r11d),{off}({%b}); jne {again}; mov %(rax|eax),{%s}; mov %r10,%rax", note: "atomic fetch and change, repeated until no one comes between"},
 	}},
-	{steps: []step{ // division
-		{code: "?push %rax; push %rdx", note: "division needs rax and rdx: keep them"},
-		{code: "?mov ${k},%r11; ?mov {%q},%r11; ?mov {%n},%(rax|eax)"},
-		{code: "(xor %edx,%edx|cltd|cqto); (div|idiv|divl|divq|idivl|idivq) {%v}", note: ""},
-		{code: "?mov {%res},{%into}; pop %rdx; ?pop %rax", note: "the result, and rax and rdx as they were"},
-	}},
+	{steps: []step{{code: "push %rax; push %rdx; " + division + "; pop %rdx; pop %rax", note: "division, which needs rax and rdx: they are kept"}}},
+	{steps: []step{{code: "push %rdx; " + division + "; pop %rdx", note: "division, which needs rdx: it is kept"}}},
+	{steps: []step{{code: "push %rax; " + division + "; pop %rax", note: "division, which needs rax: it is kept"}}},
 	{steps: []step{
 		{code: "push %rcx; mov {%n},%rcx; (shl|shr|sar) %cl,{%r}; pop %rcx", note: "shift {reg:%r}; the number of bits must be in cl"},
 	}},
@@ -243,9 +250,18 @@ var bodyIdioms = []idiom{
 		{code: "jmp {thunk}", note: "return R0, by the return thunk"},
 	}, when: isReturnThunk},
 	{steps: []step{{code: "int3; *int3", note: "padding"}}},
+	{steps: []step{{code: "ARENA", note: "in the arena; left out if it faults (exception table)"}},
+		when: func(_ *reader, p *Prologue) bool { return p.ArenaBase != 0 }},
 	{steps: []step{{code: "jmp {thunk}", note: "indirect jump by a table"}}, when: func(r *reader, _ *Prologue) bool {
 		return strings.Contains(r.symbol(r.m.addr("thunk")), "x86_indirect_")
 	}},
+}
+
+// isMayGoto says that the word set is the count of a may_goto: it is loaded
+// into r10, which no instruction of a program uses.
+func isMayGoto(r *reader, _ *Prologue) bool {
+	load := r.expand("mov {off}({%fp}),%r10")
+	return slices.Contains(r.text[r.i:], load)
 }
 
 func isReturnThunk(r *reader, _ *Prologue) bool {

@@ -13,6 +13,8 @@ import (
 //	(a|b)      stands for one of several texts
 //	NOP5       stands for any nop of 5 bytes, NOP2 and NOP3 likewise
 //	@x         is no instruction: x is the address of the next one
+//	IBHF       stands for that instruction, a nop by its encoding
+//	ARENA      stands for any instruction that addresses memory by r12
 //	?insn      may be missing
 //	*insn      may be missing or repeated
 //

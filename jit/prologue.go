@@ -124,7 +124,7 @@ func (c *code) prologue(notes *[]Note) (p Prologue, n int, ok bool) {
 	case r.take("push %rbp; mov %rsp,%rbp", "set up the frame"):
 		p.TailCallEntry = r.off(r.i)
 		entry := "tail calls come in here"
-		if c.opts.Kind != Program {
+		if c.opts.Kind != Program || p.Classic {
 			entry = "" // none can: it is there for the same layout
 		}
 		r.endbr(entry)
@@ -138,9 +138,20 @@ func (c *code) prologue(notes *[]Note) (p Prologue, n int, ok bool) {
 		return p, 0, false
 	}
 	r.frame(&p, by)
+	if p.Classic && !r.classic() {
+		return p, 0, false
+	}
 	r.resetNote(&p, reset, nreset)
 	p.Len = r.off(r.i)
 	return p, r.i, true
+}
+
+// classic says that the body begins as that of a program made from a classic
+// filter does: A and X, which are R0 and R7, are 0, and R6 is the context
+// (bpf_convert_filter). Much code of compilers has the rest of the entry.
+func (r *reader) classic() bool {
+	_, ok := r.seq(new(match), "xor (%eax,%eax|%rax,%rax); xor (%r13d,%r13d|%r13,%r13); mov %rdi,%rbx", r.i)
+	return ok
 }
 
 // attach reads the attach point.

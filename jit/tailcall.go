@@ -126,9 +126,9 @@ func sayLimit(r *reader, p *Prologue) string {
 		if key, ok := r.before("%edx", 8); ok {
 			what += fmt.Sprintf(" to slot %d%s", number(key), r.ofMap())
 		}
-		what += ": "
+		what += ", "
 	}
-	return fmt.Sprintf("%sonly after fewer than %d of them", what, limit)
+	return fmt.Sprintf("%sif fewer than %d came before it", what, limit)
 }
 
 func sayPops(r *reader, p *Prologue) string { return "restore " + bpfNames(p.Saved) }

@@ -86,6 +86,7 @@ func ReadTrampoline(b []byte, addr uint64, o Options) (TrampolineCode, error) {
 type tramp struct {
 	reader
 	TrampolineCode
+	meta    int64  // offset of the number of arguments
 	obj     uint64 // struct bpf_prog of the run begun last
 	cookie  uint64
 	saved   int // instruction that saves rax, -1 if none
@@ -132,6 +133,9 @@ func (t *tramp) read() error {
 		}
 		t.i++
 	}
+	if len(t.Runs) == 0 || t.Runs[0].Prog == 0 {
+		return t.no("it runs no program")
+	}
 	t.Len = t.off(t.i)
 	t.take("int3; *int3", "padding")
 	return nil
@@ -168,7 +172,7 @@ func (t *tramp) saves() {
 // part reads one of the things that trampolines do.
 func (t *tramp) part() bool {
 	return t.leave < 0 && t.clobber < 0 && t.facts() || t.arguments() || t.withCookie() ||
-		t.kernelCall() || t.program() || t.function() || t.result() || t.end()
+		t.kernelCall() || t.program() || t.function() || t.session() || t.result() || t.end()
 }
 
 // facts reads what programs are told, stored before anything is called.
@@ -194,9 +198,10 @@ func (t *tramp) facts() bool {
 }
 
 // nargs reads the number of argument words (f92c1e183604, 5.17); 7.0 keeps
-// flags of fsession programs above it.
+// what fsession programs ask for above it.
 func (t *tramp) nargs(n int) {
 	const count = 0xff
+	t.meta = t.m.num("off")
 	v := t.m.num("n")
 	if v >= 0 && v <= count {
 		t.Args = int(v)
@@ -260,12 +265,18 @@ func (t *tramp) isArg(n int) bool {
 
 // withCookie reads the bpf_cookie of the program that comes (2fcc82411e74, 5.19).
 func (t *tramp) withCookie() bool {
-	n := t.fit("(xor %edi,%edi|mov ${cookie},%edi|mov ${cookie},%rdi|movabs ${cookie},%rdi); mov %rdi,{off}(%rbp)")
+	const cookie = "(xor %edi,%edi|mov ${cookie},%edi|mov ${cookie},%rdi|movabs ${cookie},%rdi); mov %rdi,{off}(%rbp)"
+	if n := t.fit("NOP5; " + cookie); n > 0 {
+		t.givenUp(" over the program")
+	} else if n := t.fit("jmp {on}; " + cookie); n > 0 {
+		t.givenUp("")
+	}
+	n := t.fit(cookie)
 	if n == 0 {
 		return false
 	}
 	t.cookie = t.m.addr("cookie")
-	t.step(n, "bpf_cookie of the next program: "+hex(t.cookie))
+	t.step(n, "bpf_cookie of the next program: "+cookieText(t.cookie))
 	return true
 }
 
@@ -407,7 +418,7 @@ func (t *tramp) program() bool {
 // function reads the call of the function, before it the load of rax.
 func (t *tramp) function() bool {
 	if t.saved >= 0 {
-		if n := t.fit("mov {slot}(%rbp),%rax"); n > 0 && t.insts[t.i].Len == 7 {
+		if n := t.fit("mov {slot}(%rbp),%rax"); n > 0 && t.insts[t.i].Len == 7 && int(t.m.num("slot")) == -t.StackSize-8 {
 			t.reload = t.i
 			t.step(n, "the tail-call count, or the pointer to it, again")
 			return true
@@ -431,12 +442,42 @@ func (t *tramp) function() bool {
 	}
 	t.step(n-1, what)
 	t.step(1, "keep its return value")
-	if n := t.fit("NOP5"); n > 0 {
-		t.step(n, "becomes a jump to the end when this image is given up")
-	} else if n := t.fit("jmp {end}"); n > 0 {
-		t.step(n, "this image was given up: on to the end")
-	}
+	t.givenUp("")
 	return true
+}
+
+// givenUp reads a place that is patched when the image is given up, while
+// tasks may still be in it: after the function, to the end (e21aa341785c,
+// 5.12); in 7.2 before each program, over it.
+func (t *tramp) givenUp(over string) bool {
+	if n := t.fit("NOP5"); n > 0 {
+		t.step(n, "becomes a jump"+over+" when this image is given up")
+		return true
+	}
+	if n := t.fit("jmp {on}"); n > 0 && t.m.addr("on") > t.at(t.i) && t.m.addr("on") < t.at(len(t.insts)) {
+		t.step(n, "this image was given up: leave this out")
+		return true
+	}
+	return false
+}
+
+// session reads what fsession programs are told: whether it is the return, and
+// which cookie is theirs.
+func (t *tramp) session() bool {
+	n := t.fit("(movabs|mov) ${v},(%rax|%eax); mov %rax,{off}(%rbp)")
+	if n > 0 && t.meta != 0 && t.m.num("off") == t.meta {
+		text := "for fsession programs: whose cookie is asked for"
+		if t.m.num("v") < 0 {
+			text = "for fsession programs: it is the return now"
+		}
+		t.step(n, text)
+		return true
+	}
+	if n := t.fit("xor %eax,%eax; mov %rax,{off}(%rbp)"); n > 0 && t.m.num("off") < t.meta {
+		t.step(n, "cookie of an fsession program: 0")
+		return true
+	}
+	return false
 }
 
 // result reads the handling of the return value.
@@ -458,7 +499,7 @@ func (t *tramp) result() bool {
 
 // end reads the end.
 func (t *tramp) end() bool {
-	n := t.fit("?pop %rbx; ?mov {rbx}(%rbp),%rbx; leave; ?add $0x8,%rsp; (ret|jmp {thunk})")
+	n := t.fit("?pop %rbx; ?mov {rbx}(%rbp),%rbx; leave; ?add $0x8,%rsp; (ret|jmp {thunk}); ?int3")
 	if n == 0 {
 		return false
 	}
@@ -477,6 +518,12 @@ func (t *tramp) end() bool {
 	}
 	t.ended = true
 	t.step(n, text)
-	t.take("int3", "")
 	return true
+}
+
+func cookieText(v uint64) string {
+	if v == 0 {
+		return "none"
+	}
+	return hex(v)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/ksleuth/ksleuth/ctype"
 	"github.com/ksleuth/ksleuth/internal/example"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
@@ -76,6 +77,51 @@ func TestObjectError(t *testing.T) {
 			qt.Check(t, qt.IsNotNil(o.Deref("mm").Err()))
 			qt.Check(t, qt.Equals(o.Err(), first))
 		})
+	}
+}
+
+// TestObjectLoad: a struct that was read whole says the same as one that is
+// read member by member, also where it cannot be read whole.
+func TestObjectLoad(t *testing.T) {
+	k := example.Kernel(t)
+	addr, err := k.Addr("init_task")
+	qt.Assert(t, qt.IsNil(err))
+	one, whole := k.Object("task_struct", addr), k.Object("task_struct", addr).Load()
+	for _, path := range []string{"pid", "prio", "__state", "no_such|__state|state", "in_execve", "real_parent", "se.exec_start", "stack", "comm"} {
+		qt.Check(t, qt.Equals(whole.Uint(path), one.Uint(path)), qt.Commentf("%s", path))
+	}
+	qt.Check(t, qt.Equals(whole.Str("comm"), "swapper/0"))
+	qt.Check(t, qt.Equals(whole.Kind("real_parent"), ctype.Pointer))
+	qt.Check(t, qt.Equals(whole.Kind("se"), ctype.Struct))
+	qt.Check(t, qt.IsNil(whole.Err()))
+
+	task, err := k.Current(1)
+	qt.Assert(t, qt.IsNil(err))
+	o := example.Kernel(t, example.Absent(task)).Object("task_struct", task).Load()
+	qt.Check(t, qt.IsNil(o.Err()))
+	o.Uint("flags")
+	qt.Check(t, qt.ErrorMatches(o.Err(), `.*task_struct at 0x[0-9a-f]+\)\.flags: .*excluded from the dump.*`))
+}
+
+func TestEnumerators(t *testing.T) {
+	k := example.Kernel(t)
+	for range 2 { // the second time from memory
+		e := k.Enumerators("bpf_prog_type")
+		qt.Assert(t, qt.IsTrue(len(e) > 20))
+		qt.Check(t, qt.Equals(e[1].Name, "BPF_PROG_TYPE_SOCKET_FILTER"))
+		qt.Check(t, qt.HasLen(k.Enumerators("no_such_enum"), 0))
+	}
+}
+
+// TestLookupAll: several symbols in one pass.
+func TestLookupAll(t *testing.T) {
+	k := example.Kernel(t)
+	got := k.LookupAll("_stext", "schedule", "no_such_symbol")
+	qt.Check(t, qt.HasLen(got, 2))
+	for name, s := range got {
+		want, err := k.Find(name)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(s, want))
 	}
 }
 
@@ -158,6 +204,9 @@ func TestPerCPU(t *testing.T) {
 	present, err := k.PresentCPUs()
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.DeepEquals(present, []int{0, 1}))
+	possible, err := k.PossibleCPUs()
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(possible, []int{0, 1}))
 	for _, cpu := range []int{-1, 2, 1 << 40} {
 		_, err := k.PerCPU(0, cpu)
 		qt.Check(t, qt.ErrorMatches(err, `CPU .*: this kernel has CPUs 0 to 1`))

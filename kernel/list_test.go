@@ -170,8 +170,28 @@ func TestXArray(t *testing.T) {
 			}
 			qt.Check(t, qt.IsNil(failed))
 			qt.Check(t, qt.DeepEquals(got, test.want))
+			byIndex := make(map[uint64]uint64)
+			for _, e := range test.want {
+				byIndex[e.Index] = e.Entry
+			}
+			for _, i := range []uint64{0, 1, 2, 3, 5, 62, 63, 64, 2*64 + 4, 1 << 12, 1 << 63} {
+				got, err := k.XALoad(root, i)
+				qt.Check(t, qt.IsNil(err))
+				qt.Check(t, qt.Equals(got, byIndex[i]), qt.Commentf("index %d", i))
+			}
 		})
 	}
+}
+
+// TestXALoadDamaged: a way down that does not go down ends.
+func TestXALoadDamaged(t *testing.T) {
+	x := &tree{k: example.Kernel(t), at: scratch(t) + 4096}
+	x.node(t, 0, 6, map[uint64]uint64{0: x.ref(0)})
+	root := x.root(t, x.ref(0))
+	_, err := example.Kernel(t, x.changes...).XALoad(root, 1)
+	qt.Check(t, qt.ErrorMatches(err, `xa_node at 0x[0-9a-f]+: shift 6 below one of 6: damaged`))
+	_, err = x.k.XALoad(0x1000, 1)
+	qt.Check(t, qt.ErrorMatches(err, `.*xarray at 0x1000.*not mapped.*`))
 }
 
 // TestXArrayOfPrograms: the kernel's own tree.

@@ -109,18 +109,23 @@ func (o *Object) get(path string) (ctype.Value, bool) {
 	if o.err != nil {
 		return ctype.Value{}, false
 	}
-	name, _, several := strings.Cut(path, "|")
-	if several {
-		for alt := range strings.SplitSeq(path, "|") {
-			if o.v.Types().HasMember(o.v.Type(), alt) {
-				name = alt
-				break
-			}
-		}
-	}
-	v, err := o.v.Field(name)
+	v, err := o.v.Field(o.present(path))
 	o.keep(err)
 	return v, err == nil
+}
+
+// present returns the first of several paths that exists, or else the first.
+func (o *Object) present(paths string) string {
+	first, _, several := strings.Cut(paths, "|")
+	if !several {
+		return first
+	}
+	for path := range strings.SplitSeq(paths, "|") {
+		if o.v.Types().HasMember(o.v.Type(), path) {
+			return path
+		}
+	}
+	return first
 }
 
 // Has says whether the struct has a member.
@@ -151,6 +156,11 @@ func (o *Object) At(path string) uint64 {
 
 // Uint reads an integer, enum, bool or pointer.
 func (o *Object) Uint(path string) uint64 {
+	if o.err == nil {
+		if u, ok := o.v.PeekUint(o.present(path)); ok {
+			return u
+		}
+	}
 	v, ok := o.get(path)
 	if !ok {
 		return 0

@@ -249,14 +249,14 @@ func refuseBPF(doing string, err error) error {
 	case err == unix.ENOSYS:
 		r.Enable = "a kernel with CONFIG_BPF_SYSCALL has bpf(2)"
 	case err == unix.EPERM && missing != "" && missingCaps(capSysAdmin) != "":
-		r.Class, r.Enable = ErrDenied, "it takes CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before 5.8); this process lacks "+missing
+		r.Class, r.Enable = ErrDenied, "it takes CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before 5.8), and this process lacks "+missing
 	case lockdown() == lockdownConfidentiality:
 		r.Class, r.Err = ErrDenied, errors.New("kernel lockdown is in the mode confidentiality")
 		r.Enable = "boot without lockdown=confidentiality"
 	case err == unix.EPERM:
 		r.Class, r.Enable = ErrDenied, "a seccomp filter, a security module or a user namespace forbids it: run ksleuth on the host"
 	default:
-		r.Enable = "it takes Linux 5.10"
+		r.Enable = "it takes Linux 5.10, and no kernel lockdown of the kind confidentiality"
 	}
 	return r
 }

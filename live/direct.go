@@ -92,7 +92,7 @@ func (d *directMap) findBase(phys uint64, known []byte) (uint64, error) {
 // bySymbols finds the kernel by its symbols.
 func (d *directMap) bySymbols(syms map[string]uint64) error {
 	text := syms["_text"]
-	if text == 0 || d.mem.text == 0 || syms["swapper_pg_dir"] == 0 {
+	if text == 0 || d.mem.text == 0 || syms[topTable] == 0 {
 		return &Refusal{Class: ErrUnsupported, Err: errors.New("the kernel's page tables are not found"),
 			Enable: "it takes a kernel with CONFIG_VMCORE_INFO, or CONFIG_KALLSYMS_ALL and a readable /proc/kallsyms (CAP_SYSLOG, sysctl kernel.kptr_restrict below 2)"}
 	}
@@ -123,9 +123,14 @@ func synthesize(syms map[string]uint64, textPhys, base uint64, m mem.Reader) vmc
 	}
 	fmt.Fprintf(&b, "PAGESIZE=%d\n", pageSize)
 	for _, name := range neededSymbols {
-		if addr := syms[name]; addr != 0 && name != encMask {
-			fmt.Fprintf(&b, "SYMBOL(%s)=%x\n", name, addr)
+		addr := syms[name]
+		switch {
+		case addr == 0 || name == encMask:
+			continue
+		case name == topTable:
+			name = "swapper_pg_dir"
 		}
+		fmt.Fprintf(&b, "SYMBOL(%s)=%x\n", name, addr)
 	}
 	fmt.Fprintf(&b, "NUMBER(phys_base)=%d\n", int64(textPhys-(syms["_text"]-kernelMap)))
 	if base < fiveLevels {

@@ -32,7 +32,33 @@ func openKCore() (physical, error) {
 	if k.note, k.ok = core.NotedVMCoreInfo(); !k.ok { // before 23c85094fe18 (4.19)
 		k.note, k.ok = exportedInfo(core)
 	}
+	if !k.ok { // without CONFIG_VMCORE_INFO
+		k.note, k.ok = k.infoBySymbols()
+	}
 	return k, nil
+}
+
+// infoBySymbols says of the kernel what its symbols and the program headers
+// tell: one is of the image, those before it of the direct map.
+func (k *kcore) infoBySymbols() (vmcore.VMCoreInfo, bool) {
+	syms, err := readKallsyms("/proc/kallsyms")
+	if err != nil || syms[topTable] == 0 || k.Virtual() == nil {
+		return vmcore.VMCoreInfo{}, false
+	}
+	var textPhys, base uint64
+	for _, s := range k.Segments() {
+		switch text := syms["_text"]; {
+		case !s.HasPhys:
+		case s.Virt >= kernelMap && text >= s.Virt && text-s.Virt < s.MemSize:
+			textPhys = s.Phys + text - s.Virt
+		case s.Virt < kernelMap:
+			base = s.Virt - s.Phys
+		}
+	}
+	if textPhys == 0 || base == 0 {
+		return vmcore.VMCoreInfo{}, false
+	}
+	return synthesize(syms, textPhys, base, k.Virtual()), true
 }
 
 // checkKCore finds out what stands at the file's place: containers put an
@@ -53,6 +79,10 @@ func checkKCore() error {
 
 // refuseKCore says what is missing to open the file.
 func refuseKCore(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		err = file.Err // Refusal names the file
+	}
 	r := &Refusal{Class: ErrUnsupported, Err: err}
 	switch {
 	case errors.Is(err, syscall.EPERM) && lockdown() == lockdownConfidentiality:
@@ -61,7 +91,9 @@ func refuseKCore(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		r.Class, r.Enable = ErrDenied, "it takes root with CAP_SYS_RAWIO"
 		if missing := missingCaps(capSysRawIO); missing != "" {
-			r.Enable = "it takes root with CAP_SYS_RAWIO; this process lacks " + missing
+			r.Enable += ", and this process lacks " + missing
+		} else {
+			r.Enable = "kernel lockdown (confidentiality), a security module or a user namespace forbids it"
 		}
 	}
 	return r

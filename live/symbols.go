@@ -12,9 +12,13 @@ import (
 // encMask is the mask of AMD's memory encryption (7744ccdbc16f, 4.14).
 const encMask = "sme_me_mask"
 
+// topTable is what x86-64 calls swapper_pg_dir
+// (arch/x86/include/asm/pgtable_64.h).
+const topTable = "init_top_pgt"
+
 // neededSymbols are those that VMCOREINFO would give.
 var neededSymbols = []string{
-	"_text", "_stext", "swapper_pg_dir", encMask, "init_uts_ns", "prb", "log_buf",
+	"_text", "_stext", topTable, encMask, "init_uts_ns", "prb", "log_buf",
 	"kallsyms_num_syms", "kallsyms_names", "kallsyms_token_table", "kallsyms_token_index",
 	"kallsyms_offsets", "kallsyms_relative_base",
 }

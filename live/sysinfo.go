@@ -68,13 +68,22 @@ func noteText(note []byte) (string, bool) {
 // the kernel's memory (kernel_lockdown(7)).
 const lockdownConfidentiality = "confidentiality"
 
-// lockdown returns the mode of kernel lockdown; "" if it cannot be told.
+// lockdown returns the mode of kernel lockdown; "" if it cannot be told. Where
+// securityfs is not mounted the kernel's command line may tell.
 func lockdown() string {
-	b, err := os.ReadFile("/sys/kernel/security/lockdown")
+	if b, err := os.ReadFile("/sys/kernel/security/lockdown"); err == nil {
+		return lockdownMode(string(b))
+	}
+	b, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return ""
 	}
-	return lockdownMode(string(b))
+	for option := range strings.FieldsSeq(string(b)) {
+		if mode, ok := strings.CutPrefix(option, "lockdown="); ok {
+			return mode
+		}
+	}
+	return ""
 }
 
 // lockdownMode takes the mode in force out of "none [integrity] confidentiality".

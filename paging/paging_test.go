@@ -141,3 +141,27 @@ func TestBadLevels(t *testing.T) {
 	_, err := New(Config{Levels: 3})
 	qt.Check(t, qt.ErrorMatches(err, "page tables of 3 levels: .*"))
 }
+
+// TestRefresh sees a change of the tables after a refresh, and not before.
+func TestRefresh(t *testing.T) {
+	m := phys{}
+	m.set(0x1000, 273, 0x2000|present)
+	m.set(0x2000, 0, 0x3000|present)
+	m.set(0x3000, 0, 0x4000|present)
+	m.set(0x4000, 0, 0x5000|present)
+	s, err := New(Config{Phys: m, Root: 0x1000, Levels: 4})
+	qt.Assert(t, qt.IsNil(err))
+	for _, step := range []struct {
+		change func()
+		want   uint64
+	}{
+		{func() {}, 0x5000},
+		{func() { m.set(0x4000, 0, 0x6000|present) }, 0x5000},
+		{s.Refresh, 0x6000},
+	} {
+		step.change()
+		got, err := s.Translate(va)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(got, step.want))
+	}
+}

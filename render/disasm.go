@@ -37,7 +37,14 @@ func (p *Printer) Listing(l disasm.Listing, o ListingOptions) {
 		err = strings.TrimPrefix(strings.TrimPrefix(err, l.Gaps[0].Why), "; ")
 	}
 	if err != "" {
-		p.Line(p.Bad("not read: ") + Clean(err))
+		for i, line := range Wrap(Clean("not read: "+err), Width-2) {
+			if i == 0 {
+				line = p.Bad("not read:") + strings.TrimPrefix(line, "not read:")
+			} else {
+				line = "  " + line
+			}
+			p.Line(line)
+		}
 	}
 }
 

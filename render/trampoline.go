@@ -97,9 +97,9 @@ func (p *Printer) Trampoline(t *bpf.Trampoline) {
 		if t.Kind == "trampoline" && g.When != "replace" {
 			order = fmt.Sprintf("%d. ", i+1-replacing(t.Progs[:i]))
 		}
-		line := fmt.Sprintf("%s%-9s prog %d ", order, g.When, g.ID)
-		if g.ID == 0 {
-			line = fmt.Sprintf("%s%-9s ", order, g.When)
+		line := pad(order+g.When, 15)
+		if g.ID != 0 {
+			line += fmt.Sprintf("prog %d ", g.ID)
 		}
 		line += p.Name(Clean(g.Name))
 		if g.Cookie != 0 {

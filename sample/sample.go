@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/elastic/go-perf"
+	"golang.org/x/sys/unix"
 )
 
 // A Sample is what a CPU did at one moment.
@@ -87,7 +88,10 @@ func open(tid, cpu int) (*perf.Event, error) {
 			ev.Close()
 		}
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil, fmt.Errorf("there is no thread %d: %w", tid, fs.ErrNotExist)
+	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("perf_event_open: %w; it takes CAP_PERFMON (CAP_SYS_ADMIN before 5.8)", err)
 	}
 	return ev, err

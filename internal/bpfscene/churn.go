@@ -35,8 +35,8 @@ var churnTracers = []struct {
 	attach ebpf.AttachType
 }{{"in", ebpf.AttachTraceFEntry}, {"out", ebpf.AttachTraceFExit}}
 
-// churn makes and frees objects until it is killed. A few are alive at any
-// time.
+// churn makes and frees objects until it is killed, some dozens a second. A few
+// are alive at any time.
 func churn([]string) error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
@@ -55,7 +55,7 @@ func churn([]string) error {
 		if n == len(alive) {
 			fmt.Println("ready")
 		}
-		time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+		time.Sleep(time.Duration(10+rand.IntN(40)) * time.Millisecond)
 	}
 }
 

@@ -135,7 +135,7 @@ var makers = []maker{
 	{"perf_event kretprobe", "kprobe", func(_ *zoo, p *ebpf.Program) (link.Link, error) {
 		return link.Kretprobe("bpf_fentry_test2", p, nil)
 	}},
-	{"perf_event kprobe at an offset", "zoo_private_stack", func(_ *zoo, p *ebpf.Program) (link.Link, error) {
+	{"perf_event kprobe, second", "zoo_private_stack", func(_ *zoo, p *ebpf.Program) (link.Link, error) {
 		return link.Kprobe("bpf_fentry_test1", p, nil)
 	}},
 	{"perf_event uprobe", "kprobe", executable(func(x *link.Executable, p *ebpf.Program) (link.Link, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -190,13 +191,16 @@ func (z *zoo) fillStorage() {
 
 // fillSockets puts sockets into the maps of sockets.
 func (z *zoo) fillSockets() {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	// Without keep-alives: nothing is to move on lo later.
+	listen := net.ListenConfig{KeepAlive: -1}
+	l, err := listen.Listen(context.Background(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		z.leftOut = append(z.leftOut, "left out: sockets in maps: "+err.Error())
 		return
 	}
 	z.kept = append(z.kept, l)
-	if c, err := net.Dial("tcp4", l.Addr().String()); err == nil {
+	dial := net.Dialer{KeepAlive: -1}
+	if c, err := dial.Dial("tcp4", l.Addr().String()); err == nil {
 		z.kept = append(z.kept, c)
 		withFD(c.(syscall.Conn), func(fd uintptr) {
 			z.fill("sockets", uint32(1), uint64(fd))

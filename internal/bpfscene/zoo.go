@@ -110,6 +110,10 @@ func (z *zoo) keepLink(name string, l link.Link, err error) error {
 // makeHabitat makes what objects are attached to: devices and a cgroup in
 // which nobody lives.
 func (z *zoo) makeHabitat() error {
+	// Devices that come up would send packets of their own.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
+		return err
+	}
 	z.try("device zoo0 (dummy)", func() error { return addLink("zoo0", "dummy", nil) })
 	z.try("devices zoov0, zoov1 (veth)", func() error { return addPair("zoov0", "zoov1", "veth") })
 	z.try("devices zook0, zook1 (netkit)", func() error { return addPair("zook0", "zook1", "netkit") })

@@ -193,7 +193,7 @@ func lookAt(t testing.TB, run func(args ...string) string) look {
 	for _, a := range typed(t, links, "attachment") {
 		l.attachments[attachmentKey(a)] = a
 	}
-	for _, tr := range typed(t, trampolinesTODO(run), "trampoline") {
+	for _, tr := range typed(t, run("trampolines"), "trampoline") {
 		l.trampolines[text(tr["kind"])+" "+text(tr["name"])+" "+text(tr["key"])] = tr
 	}
 	for _, e := range typed(t, maps, "map_entry") {
@@ -233,5 +233,3 @@ func (g *bpfGuest) live() look {
 		return out
 	})
 }
-
-func trampolinesTODO(run func(args ...string) string) string { return "" }

@@ -288,6 +288,9 @@ func refused(g *liveGuest) {
 		{"without CAP_SYS_RAWIO", cli.StatusDenied, []string{"/proc/kcore: ", "lacks CAP_SYS_RAWIO"}, []string{guestTester, "without", rawIO, guestKsleuth, "--memory", "kcore"}},
 		{"without CAP_PERFMON", cli.StatusDenied, []string{"lacks CAP_PERFMON"}, []string{guestTester, "without", perfmon + "," + admin, guestKsleuth, "--memory", "bpf"}},
 		{"without any", cli.StatusDenied, []string{"lacks CAP_SYS_RAWIO", "lacks CAP_BPF and CAP_PERFMON"}, []string{guestTester, "without", rawIO + "," + admin + "," + perfmon + "," + bpf, guestKsleuth}},
+		{"kcore hidden", cli.StatusDenied, []string{"hidden behind another file"}, []string{guestTester, "hide", "/proc/kcore", guestKsleuth, "--memory", "kcore"}},
+		{"kcore hidden, the other way left", cli.StatusOK, nil, []string{guestTester, "hide", "/proc/kcore", guestKsleuth}},
+		{"no VMCOREINFO", cli.StatusOK, nil, []string{guestTester, "hide", "/sys/kernel/vmcoreinfo", guestKsleuth, "--memory", "bpf"}},
 		{"one way left", cli.StatusOK, nil, []string{guestTester, "without", rawIO, guestKsleuth}},
 	} {
 		status, out, errs := g.run(c.as[0], append(c.as[1:], "print", "init_task.pid")...)
@@ -324,6 +327,12 @@ func runningTasks(g *liveGuest) {
 			g.t.Errorf("the task %s was never met so: %v", c.what, seen)
 		}
 		g.ksleuth(cli.StatusOK, "bt") // whichever tasks run now
+		const perfmon, admin = "38", "21"
+		status, _, errs := g.run(guestTester, "without", perfmon+","+admin, guestKsleuth, "bt", strconv.Itoa(p.Pid()))
+		if status != cli.StatusOK { // it can have been runnable, not running
+			qt.Check(g.t, qt.Equals(status, cli.StatusDenied))
+			qt.Check(g.t, qt.StringContains(errs, "CAP_PERFMON"))
+		}
 		qt.Check(g.t, qt.IsNil(p.Signal(g.t.Context(), syscall.SIGKILL)))
 		_ = p.Wait(g.t.Context()) // it was killed
 	}
@@ -370,10 +379,13 @@ func TestLiveLockdown(t *testing.T) {
 	for _, kernel := range matrix {
 		t.Run(kernel, func(t *testing.T) {
 			g := bootLive(t, kernel, func(c *vm.Config) { c.Cmdline = "lockdown=confidentiality" })
-			status, out, errs := g.run(guestKsleuth, "ps")
-			qt.Check(t, qt.Equals(status, cli.StatusDenied), qt.Commentf("%s", errs))
-			qt.Check(t, qt.Equals(out, ""))
-			qt.Check(t, qt.Equals(strings.Count(errs, "lockdown is in the mode confidentiality"), 2), qt.Commentf("%s", errs))
+			// First by the command line, then as securityfs says it.
+			for _, command := range [][]string{{guestKsleuth, "ps"}, {guestTester, "secured", guestKsleuth, "ps"}} {
+				status, out, errs := g.run(command[0], command[1:]...)
+				qt.Check(t, qt.Equals(status, cli.StatusDenied), qt.Commentf("%s", errs))
+				qt.Check(t, qt.Equals(out, ""))
+				qt.Check(t, qt.Equals(strings.Count(errs, "lockdown is in the mode confidentiality"), 2), qt.Commentf("%s", errs))
+			}
 		})
 	}
 }

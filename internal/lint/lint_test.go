@@ -26,7 +26,7 @@ const module = "github.com/ksleuth/ksleuth"
 var layers = [][]string{
 	{"mem"},
 	{"vmcore", "paging", "kallsyms", "orc", "x86", "ctype", "finding"}, // formats, and the form of conclusions
-	{"cexpr", "jit", "live"},
+	{"cexpr", "jit", "live", "sample"},
 	{"kernel"}, // symbols, types and memory of one kernel
 	{"unwind", "bpf", "kobj"},
 	{"bpfsys"},
@@ -44,10 +44,12 @@ var apart = map[string][]string{
 	"vm":                       {"mem", "internal/guest/guestinit", "internal/guest/wire", "vm/internal/cpio", "vm/internal/gdbremote", "vm/internal/qmp"},
 	"internal/guest":           {"internal/guest/casee", "internal/guest/guestinit", "internal/guest/objects"},
 	"internal/guest/guestinit": {"internal/guest/wire"},
+	"internal/bpfscene":        {"internal/guest/guestinit"},
+	"internal/bpfrounds":       {"cli"},
 	"internal/example":         {"kernel", "mem", "vmcore"},
 	"internal/dumptest":        {"vm"},
 	"internal/dumptest/kimage": {"internal/dumptest", "vmcore"},
-	"internal/cmd/bench":       {"internal/dumptest", "vm"},
+	"internal/cmd/bench":       {"internal/dumptest", "kernel", "mem", "vm", "vmcore", "x86"},
 	"internal/cmd/mkdumps":     {"internal/dumptest"},
 	"internal/cmd/vmexec":      {"vm"},
 	"x86/gen":                  {},
@@ -57,7 +59,8 @@ var apart = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/":             {"cli"},
 	"charm.land/":                   {"render"},
-	"github.com/cilium/ebpf":        {"internal/guest", "internal/guest/casee", "internal/guest/objects"},
+	"github.com/elastic/go-perf":    {"sample"},
+	"github.com/cilium/ebpf":        {"internal/guest", "internal/guest/casee", "internal/guest/objects", "internal/bpfscene"},
 	"github.com/klauspost/compress": {"vmcore", "vm"},
 	"github.com/anchore/go-lzo":     {"vmcore"},
 	"golang.org/x/arch":             {"x86", "unwind", "report", "disasm"},

@@ -4,6 +4,8 @@
 //
 //	livetest nobody COMMAND ARG...          as an unprivileged user
 //	livetest without CAP,... COMMAND ARG... as root without capabilities, by number
+//	livetest hide PATH COMMAND ARG...       with /dev/null at the place of a file, as in containers
+//	livetest secured COMMAND ARG...         with securityfs mounted
 //	livetest spin NAME                      run in user space for ever
 //	livetest syscalls NAME                  run in the kernel for ever
 //	livetest churn                          start and end processes for ever
@@ -25,6 +27,8 @@ import (
 var commands = map[string]func(args []string) error{
 	"nobody":   nobody,
 	"without":  without,
+	"hide":     hide,
+	"secured":  secured,
 	"spin":     spin,
 	"syscalls": syscalls,
 	"churn":    churn,
@@ -37,7 +41,7 @@ func init() { runtime.LockOSThread() }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: livetest nobody|without|spin|syscalls|churn|again ...")
+		fmt.Fprintln(os.Stderr, "usage: livetest nobody|without|hide|secured|spin|syscalls|churn|again ...")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
@@ -71,6 +75,31 @@ func without(args []string) error {
 		}
 	}
 	return become(args[1:])
+}
+
+// hide covers a file in a mount namespace of its own and becomes the given
+// command.
+func hide(args []string) error {
+	if len(args) < 2 {
+		return errors.New("hide needs a path and a command")
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("/dev/null", args[0], "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return become(args[1:])
+}
+
+func secured(args []string) error {
+	if err := unix.Mount("securityfs", "/sys/kernel/security", "securityfs", 0, ""); err != nil {
+		return err
+	}
+	return become(args)
 }
 
 func become(args []string) error {

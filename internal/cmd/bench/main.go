@@ -1,6 +1,7 @@
-// Bench measures ksleuth beside objdump on a kernel's text, beside crash and drgn on one
-// dump, and on dumps of guests with more and less memory, and prints the ratios. Whole processes are measured, in
-// turns, so that what slows the machine slows all; the median counts.
+// Bench measures ksleuth beside crash and drgn on one dump, on dumps of guests with
+// more and less memory, and its decoder beside objdump, and prints the ratios.
+// Whole processes are measured, in turns, so that what slows the machine slows
+// all; the median counts.
 //
 //	bench [-runs N] [-ksleuth FILE]
 //
@@ -71,7 +72,7 @@ func bench(ctx context.Context, w io.Writer, binary string, runs int) error {
 			return fmt.Errorf("building ksleuth: %w\n%s", err, msg)
 		}
 	}
-	for _, part := range []func(context.Context, io.Writer, string, int) error{decoding, beside, growth} {
+	for _, part := range []func(context.Context, io.Writer, string, int) error{beside, growth, decoding} {
 		if err := part(ctx, w, binary, runs); err != nil {
 			return err
 		}
