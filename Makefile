@@ -29,6 +29,12 @@ demo: build
 	@echo '== The BPF program that crashed, as the kernel ran it, beside its source.'
 	bin/ksleuth $(example) disasm prog:9/call_kfunc
 	@echo
+	@echo '== How the BPF programs, maps, links and trampolines hang together.'
+	bin/ksleuth $(example) graph
+	@echo
+	@echo '== A tail call in machine code, explained.'
+	bin/ksleuth $(example) disasm --explain prog:5/classify
+	@echo
 	@echo '== What the process had open, BPF programs, maps and links named.'
 	bin/ksleuth $(example) files 89
 	@echo

@@ -175,5 +175,9 @@ func linkObject(k *kernel.Kernel, addr uint64) (*Object, error) {
 
 func btfObject(k *kernel.Kernel, addr uint64) (*Object, error) {
 	o := k.Object("btf", addr)
-	return &Object{Kind: "btf", ID: int(o.Uint("id")), Name: o.Str("name")}, o.Err()
+	btf := &Object{Kind: "btf", ID: int(o.Uint("id"))}
+	if o.Has("name") { // 5329722057d4 (5.11)
+		btf.Name = o.Str("name")
+	}
+	return btf, o.Err()
 }

@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
@@ -118,22 +119,43 @@ func OwnerOf(k *kernel.Kernel, pc uint64) (Owner, bool) {
 	if !ok || !text.Program {
 		return Owner{}, false
 	}
-	progs, _ := Programs(k)
-	for _, p := range progs {
-		for i, s := range p.Subprogs {
-			if uint64(s.Addr) == text.Start || text.Start <= uint64(s.Addr) && uint64(s.Addr) < text.End {
-				return Owner{p, i}, true
-			}
-		}
-	}
 	ksym, err := k.Offset("bpf_prog_aux", "ksym")
 	if err != nil {
 		return Owner{}, false
 	}
-	aux := k.Object("bpf_prog_aux", text.Ksym-ksym)
-	p, _ := ProgramAt(k, aux.Ptr("prog"))
+	function := k.Object("bpf_prog_aux", text.Ksym-ksym).Ptr("prog")
+	p, _ := ProgramAt(k, mainProgram(k, function))
 	if p == nil {
 		return Owner{}, false
 	}
+	for i, s := range p.Subprogs {
+		if uint64(s.Addr) == text.Start || text.Start <= uint64(s.Addr) && uint64(s.Addr) < text.End {
+			return Owner{p, i}, true
+		}
+	}
 	return Owner{p, 0}, true
+}
+
+// mainProgram returns the program in the kernel's table that has the struct
+// bpf_prog at function among its functions, or else function itself.
+func mainProgram(k *kernel.Kernel, function uint64) uint64 {
+	idr, err := k.Addr("prog_idr")
+	if err != nil {
+		return function
+	}
+	for e, err := range k.XArray(idr) {
+		if err != nil || e.Entry == function {
+			break
+		}
+		aux := k.Object("bpf_prog", e.Entry).Deref("aux")
+		n := aux.Uint("func_cnt")
+		if n == 0 || n > maxSubprogs || aux.Err() != nil {
+			continue
+		}
+		funcs, err := words(k, aux.Ptr("func"), n)
+		if err == nil && slices.Contains(funcs, function) {
+			return e.Entry
+		}
+	}
+	return function
 }

@@ -142,7 +142,7 @@ func TestHelp(t *testing.T) {
 			}
 			for line := range strings.Lines(c.Example) {
 				line, _, _ = strings.Cut(strings.TrimSpace(line), " | ")
-			line, _, _ = strings.Cut(line, " > ")
+				line, _, _ = strings.Cut(line, " > ")
 				line, _, _ = strings.Cut(line, "   # ")
 				args, err := cli.SplitArgs(line)
 				qt.Assert(t, qt.IsNil(err))

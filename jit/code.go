@@ -52,7 +52,8 @@ func (c *code) off(i int) int {
 // at returns the address of an instruction.
 func (c *code) at(i int) uint64 { return c.addr + uint64(c.off(i)) }
 
-// show formats an instruction with its address, as evidence.
+// show formats an instruction with where it is, as evidence: the symbol and the
+// offset, and the symbol it calls.
 func (c *code) show(i int) string {
 	in := &c.insts[i]
 	where := hex(in.Addr)
@@ -60,6 +61,9 @@ func (c *code) show(i int) string {
 		if name, off, ok := c.opts.Sym(in.Addr); ok {
 			where = name + "+" + hex(off)
 		}
+	}
+	if to, ok := in.Target(); ok {
+		return where + "  " + in.Op.String() + " " + c.sym(to)
 	}
 	return where + "  " + string(in.AppendGNU(nil, c.opts.Sym))
 }

@@ -139,6 +139,10 @@ func (g *bpfGuest) cgroups(t *testing.T, l *look) {
 			theirs.add("%s prog %s %s", strings.TrimPrefix(c.Cgroup, "/sys/fs/cgroup"), text(p["id"]), text(p["attach_type"]))
 		}
 	}
+	if len(theirs) == 0 && strings.HasPrefix(g.Release(), "5.10.") {
+		t.Log("bpftool asks in a way that this kernel does not know, and shows nothing; only \"attached\" judges cgroups here")
+		return
+	}
 	for _, a := range l.attachments {
 		if text(a["kind"]) == "cgroup" {
 			ours.add("%s prog %s %s", text(a.at("target.name")), text(a["prog_id"]), text(a["attach_type"]))

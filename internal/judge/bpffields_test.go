@@ -129,8 +129,8 @@ var linkRules = map[string]fieldRule{
 	"devname": {ours: "targets.0.name"}, "file": {ours: "targets.0.name"}, "path": {ours: "targets.0.name"},
 	"ifindex": {ours: "targets.0.ifindex"}, "netns_ino": {ours: "targets.0.netns_ino"},
 	"map_id": {ours: "targets.0.map_id"}, "cgroup_id": {ours: "targets.0.value"},
-	"target_btf_id": {ours: "targets.0.type_id"},
-	"target_obj_id": {get: func(_ *look, o object) any {
+	"target_btf_id": {ours: "targets.0.type_id", same: sameOrNone, why: targetTold},
+	"target_obj_id": {same: sameOrNone, why: targetTold, get: func(_ *look, o object) any {
 		if p := o.at("targets.0.prog_id"); p != nil {
 			return p
 		}
@@ -153,6 +153,12 @@ var linkRules = map[string]fieldRule{
 	"funcs":          {why: "compareFunctions compares them"},
 	"ref_ctr_offset": {why: "the offset of a semaphore, which no link here has"},
 }
+
+// targetTold is why a link's target may be 0.
+const targetTold = "kernels before 5.13 do not tell it (441e8c66b23e)"
+
+// sameOrNone accepts that bpftool has nothing.
+func sameOrNone(theirs, ours any) bool { return text(theirs) == "" || text(theirs) == text(ours) }
 
 // netfilterNumber gives the number of a word of a hook's name, as "ipv4 forward".
 func netfilterNumber(word int, numbers map[string]string) func(*look, object) any {

@@ -191,7 +191,11 @@ func lookAt(t testing.TB, run func(args ...string) string) look {
 		attachments: map[string]object{}, trampolines: map[string]object{}, entries: map[string][]object{},
 	}
 	for _, a := range typed(t, links, "attachment") {
-		l.attachments[attachmentKey(a)] = a
+		key := attachmentKey(a)
+		for l.attachments[key] != nil {
+			key += "+" // another just like it
+		}
+		l.attachments[key] = a
 	}
 	for _, tr := range typed(t, run("trampolines"), "trampoline") {
 		l.trampolines[text(tr["kind"])+" "+text(tr["name"])+" "+text(tr["key"])] = tr
@@ -218,7 +222,7 @@ func noErrors(t testing.TB, status cli.Status, out, errs string) {
 // attachmentKey names an attachment, for attachments have no id.
 func attachmentKey(a object) string {
 	var parts []string
-	for _, p := range []string{"kind", "prog_id", "attach_type", "target.kind", "target.name", "target.ifindex", "target.netns_ino", "target.map_id", "target.value", "prio", "handle", "chain"} {
+	for _, p := range []string{"kind", "prog_id", "attach_type", "target.kind", "target.name", "target.ifindex", "target.netns_ino", "target.map_id", "target.value", "target.offset", "target.return", "prio", "handle", "chain"} {
 		parts = append(parts, text(a.at(p)))
 	}
 	return strings.Join(parts, " ")
