@@ -1,5 +1,6 @@
 // Package bpf reads BPF objects out of the kernel's memory: programs with
-// their subprograms, source lines and maps.
+// their subprograms and source lines, maps with their entries, links,
+// attachments and trampolines.
 package bpf
 
 import (

@@ -17,6 +17,7 @@ import (
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/bpfsys"
 	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/kobj"
 )
 
 // A Source is where BPF objects are looked at.
@@ -62,7 +63,7 @@ func (s Source) Maps(ctx context.Context, ids ...int) ([]*bpf.Map, error) {
 		quick.Kernel = nil
 	}
 	progs, perr := objects(quick, nil, programs)
-	usedBy(ms, progs)
+	bpf.UsedBy(ms, progs)
 	err = errors.Join(err, perr)
 	if !s.Users {
 		return ms, err
@@ -73,21 +74,6 @@ func (s Source) Maps(ctx context.Context, ids ...int) ([]*bpf.Map, error) {
 	}
 	ms = slices.DeleteFunc(ms, func(m *bpf.Map) bool { return u.own[m.ID] })
 	return ms, errors.Join(err, uerr)
-}
-
-// usedBy says of each map which programs use it.
-func usedBy(ms []*bpf.Map, progs []*bpf.Program) {
-	users := make(map[int][]int)
-	for _, p := range progs {
-		for _, id := range p.MapIDs {
-			if n := len(users[id]); n == 0 || users[id][n-1] != p.ID {
-				users[id] = append(users[id], p.ID)
-			}
-		}
-	}
-	for _, m := range ms {
-		m.ProgIDs = users[m.ID]
-	}
 }
 
 // Links returns the links by id, all of them or those asked for. With an error
@@ -104,15 +90,33 @@ func (s Source) Links(ctx context.Context, ids ...int) ([]*bpf.Link, error) {
 	return ls, errors.Join(err, uerr)
 }
 
-// Attachments returns the programs at work without a link.
+// Attachments returns the programs at work without a link. Those of sockets
+// are found by memory alone. With an error comes what was read.
 func (s Source) Attachments(ctx context.Context) ([]bpf.Attachment, error) {
+	read := func(k *kernel.Kernel) ([]bpf.Attachment, error) { return attachments(ctx, k) }
 	switch {
 	case s.Kernel == nil:
 		return bpfsys.Attachments(ctx)
 	case s.Running:
-		return settled(ctx, s.Kernel, "attachments", bpf.Attachments)
+		return settled(ctx, s.Kernel, "attachments", read)
 	}
-	return bpf.Attachments(s.Kernel)
+	return read(s.Kernel)
+}
+
+func attachments(ctx context.Context, k *kernel.Kernel) ([]bpf.Attachment, error) {
+	all, err := bpf.Attachments(k)
+	seen := make(map[kobj.File]bool) // processes share files
+	ferr := eachFile(ctx, k, func(_ kobj.Task, f kobj.File) error {
+		f.FD = 0
+		if seen[f] {
+			return nil
+		}
+		seen[f] = true
+		of, err := bpf.SocketAttachments(k, f.Ops, uint64(f.Private))
+		all = append(all, of...)
+		return err
+	})
+	return all, errors.Join(err, ferr)
 }
 
 // Trampolines returns the code that BPF generated to run programs.

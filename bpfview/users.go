@@ -39,40 +39,40 @@ func (s Source) users(ctx context.Context, kind string) (users, error) {
 // holders finds in memory which processes have a descriptor of which objects,
 // by kind and id.
 func holders(ctx context.Context, k *kernel.Kernel) (map[string]map[int][]bpf.Holder, error) {
-	tasks, err := kobj.Tasks(k, false)
 	out := make(map[string]map[int][]bpf.Holder)
+	err := eachFile(ctx, k, func(t kobj.Task, f kobj.File) error {
+		o, err := bpf.ObjectOf(k, f.Ops, uint64(f.Private))
+		if o == nil {
+			return err
+		}
+		if out[o.Kind] == nil {
+			out[o.Kind] = make(map[int][]bpf.Holder)
+		}
+		hs := out[o.Kind][o.ID]
+		if h := (bpf.Holder{PID: t.PID, Comm: t.Comm}); !slices.Contains(hs, h) {
+			out[o.Kind][o.ID] = append(hs, h)
+		}
+		return err
+	})
+	return out, err
+}
+
+// eachFile calls visit for every open file of every process, as memory has
+// them.
+func eachFile(ctx context.Context, k *kernel.Kernel, visit func(kobj.Task, kobj.File) error) error {
+	tasks, err := kobj.Tasks(k, false)
 	for _, t := range tasks {
 		if ctx.Err() != nil {
-			return out, ctx.Err()
+			return ctx.Err()
 		}
 		if t.PID != t.TGID || t.Kernel {
 			continue
 		}
-		objs, ferr := held(k, t)
+		files, ferr := kobj.Files(k, t)
 		err = errors.Join(err, ferr)
-		for _, o := range objs {
-			if out[o.Kind] == nil {
-				out[o.Kind] = make(map[int][]bpf.Holder)
-			}
-			hs := out[o.Kind][o.ID]
-			if h := (bpf.Holder{PID: t.PID, Comm: t.Comm}); !slices.Contains(hs, h) {
-				out[o.Kind][o.ID] = append(hs, h)
-			}
+		for _, f := range files {
+			err = errors.Join(err, visit(t, f))
 		}
 	}
-	return out, err
-}
-
-// held returns the BPF objects that a process has descriptors of.
-func held(k *kernel.Kernel, t kobj.Task) ([]*bpf.Object, error) {
-	files, err := kobj.Files(k, t)
-	var out []*bpf.Object
-	for _, f := range files {
-		o, oerr := bpf.ObjectOf(k, f.Ops, uint64(f.Private))
-		err = errors.Join(err, oerr)
-		if o != nil {
-			out = append(out, o)
-		}
-	}
-	return out, err
+	return err
 }

@@ -155,7 +155,7 @@ var linkRules = map[string]fieldRule{
 }
 
 // targetTold is why a link's target may be 0.
-const targetTold = "kernels before 5.13 do not tell it (441e8c66b23e)"
+const targetTold = "5.10 does not tell it"
 
 // sameOrNone accepts that bpftool has nothing.
 func sameOrNone(theirs, ours any) bool { return text(theirs) == "" || text(theirs) == text(ours) }
