@@ -57,6 +57,7 @@ tools:
 kernels: tools
 	scripts/kernels
 	scripts/kernels --dbg $(judged)
+	scripts/kernels --bpftool
 
 # The dumps that several packages' tests share.
 dumps: kernels

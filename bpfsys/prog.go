@@ -237,6 +237,9 @@ func (r *progReader) target(p *bpf.Program) error {
 		return nil
 	}
 	err := r.btfs.nameTarget(&t, p.Type)
+	if t.Name == multiFunc {
+		return nil
+	}
 	p.Target = &t
 	return err
 }

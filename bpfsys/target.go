@@ -15,6 +15,7 @@ const (
 	tracepointType = "btf_trace_" // a typedef for each tracepoint
 	iteratorFunc   = "bpf_iter_"  // a function for each iterator, gone after boot
 	structOpsType  = "bpf_struct_ops_"
+	multiFunc      = "bpf_multi_func" // stands for the functions that its link of many names (7.2)
 )
 
 // nameTarget fills in the kind and the name of the type t.Type of t.BTF, which

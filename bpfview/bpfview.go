@@ -39,6 +39,9 @@ var ErrNoMemory = errors.New("this is told by the kernel's memory alone, which c
 // With an error comes what was read.
 func (s Source) Programs(ctx context.Context, ids ...int) ([]*bpf.Program, error) {
 	progs, err := objects(s, ids, programs)
+	if s.Running && s.Kernel != nil && len(ids) == 0 {
+		err = errors.Join(err, s.targets(progs))
+	}
 	if len(progs) == 0 || !s.Users {
 		return progs, err
 	}

@@ -1,6 +1,7 @@
 package bpfview
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -39,7 +40,33 @@ func (s Source) Entries(ctx context.Context, m *bpf.Map) ([]bpf.Entry, error) {
 		}
 		out = append(out, e)
 	}
+	if s.Kernel != nil && inWords[m.Type] {
+		return out, s.addWords(ctx, m, out)
+	}
 	return out, nil
+}
+
+// inWords are the types of which memory tells in words what the values stand
+// for.
+var inWords = map[string]bool{
+	"prog_array": true, "array_of_maps": true, "hash_of_maps": true, "struct_ops": true, "devmap": true, "devmap_hash": true, "cpumap": true,
+	"sockmap": true, "sockhash": true, "reuseport_sockarray": true,
+}
+
+// addWords adds what memory alone tells to elements that are still the same
+// there.
+func (s Source) addWords(ctx context.Context, m *bpf.Map, es []bpf.Entry) error {
+	read, err := s.entriesInMemory(ctx, m)
+	byKey := make(map[string]*bpf.Entry, len(read))
+	for i := range read {
+		byKey[string(read[i].Key)] = &read[i]
+	}
+	for i := range es {
+		if e := byKey[string(es[i].Key)]; e != nil && bytes.Equal(e.Value, es[i].Value) {
+			fill(&es[i], e)
+		}
+	}
+	return err
 }
 
 func (s Source) entriesInMemory(ctx context.Context, m *bpf.Map) ([]bpf.Entry, error) {

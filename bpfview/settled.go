@@ -2,6 +2,7 @@ package bpfview
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -25,26 +26,46 @@ const maxReadings = 8
 
 // settled reads a list of the running kernel's until two readings agree, in
 // their errors as well: then it was so at the moment between them. Where they
-// never do, what both of the last two have is returned, with a
-// [*ChangedError].
+// never do, what both of the last two have is returned, errors included, with a
+// [*ChangedError] if anything is left out.
 func settled[T any](ctx context.Context, k *kernel.Kernel, what string, read func(*kernel.Kernel) ([]T, error)) ([]T, error) {
 	k.Refresh()
 	last, lastErr := read(k)
-	agreed, changed := last, 0
-	for range maxReadings - 1 {
+	for n := 1; ; n++ {
 		if ctx.Err() != nil {
-			return agreed, ctx.Err()
+			return last, ctx.Err()
 		}
 		k.Refresh()
 		now, err := read(k)
-		agreed = common(last, now)
-		changed = max(len(last), len(now)) - len(agreed)
+		both, bothErr := common(last, now), commonErrors(lastErr, err)
+		changed := max(len(last), len(now)) - len(both)
 		if changed == 0 && fmt.Sprint(err) == fmt.Sprint(lastErr) {
 			return now, err
 		}
+		if n == maxReadings {
+			if changed > 0 {
+				bothErr = errors.Join(bothErr, &ChangedError{what, changed})
+			}
+			return both, bothErr
+		}
 		last, lastErr = now, err
 	}
-	return agreed, &ChangedError{what, max(changed, 1)}
+}
+
+// commonErrors returns the parts of b that a has, too: what else one of two
+// readings met comes of the change between them.
+func commonErrors(a, b error) error {
+	had := make(map[string]bool)
+	for _, e := range kernel.Unjoin(a) {
+		had[e.Error()] = true
+	}
+	var out []error
+	for _, e := range kernel.Unjoin(b) {
+		if had[e.Error()] {
+			out = append(out, e)
+		}
+	}
+	return errors.Join(out...)
 }
 
 // common returns the elements of b that a has, too.

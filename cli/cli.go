@@ -252,7 +252,7 @@ type errorData struct {
 // could not answer.
 func (a *app) reportError(err error) {
 	if a.output == "json" {
-		for _, e := range unjoin(err) {
+		for _, e := range kernel.Unjoin(err) {
 			_ = a.emitJSON("error", errorData{e.Error(), a.statusOf(err)}) // the exit status still tells
 		}
 		_ = a.out.Flush()
@@ -261,7 +261,7 @@ func (a *app) reportError(err error) {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
-	for _, e := range unjoin(err) {
+	for _, e := range kernel.Unjoin(err) {
 		fmt.Fprintf(a.streams.Err, "ksleuth: %s\n", oneLine(e))
 	}
 	var expr interface{ Caret() string } // of package cexpr: shows where in the expression
@@ -368,7 +368,7 @@ func (a *app) gap(err error) {
 	if err == nil {
 		return
 	}
-	for _, e := range unjoin(err) {
+	for _, e := range kernel.Unjoin(err) {
 		if isChanged(e) {
 			a.note(e.Error())
 			continue
@@ -394,17 +394,4 @@ func (a *app) note(message string) {
 		return
 	}
 	fmt.Fprintf(a.streams.Err, "ksleuth: %s\n", oneLine(errors.New(message)))
-}
-
-// unjoin takes joined errors apart.
-func unjoin(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() { // a sentence of its own that wraps several
-		return []error{err}
-	}
-	var out []error
-	for _, e := range joined.Unwrap() {
-		out = append(out, unjoin(e)...)
-	}
-	return out
 }

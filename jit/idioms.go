@@ -9,6 +9,11 @@ import (
 // programIdioms are the idioms of a function's body, the longer ones first.
 var programIdioms = slices.Concat(tailCallIdioms, mapIdioms, probeIdioms, callIdioms, bodyIdioms)
 
+// arrayScale multiplies the index by the size of a value. Up to 5.16 the JIT
+// compiler had but the one-operand mul, which overwrites rdx.
+const arrayScale = "?push %rdx; ?mov %rax,%r11; ?mov ${size},%eax; ?mul %r11; ?pop %rdx; " +
+	"?shl ${bits},%rax; ?shl $1,%rax; ?shl %rax; ?imul ${size},%rax,%rax"
+
 // mapIdioms are look-ups that the verifier wrote in place of the call
 // (map_gen_lookup of kernel/bpf/{arraymap,hashtab}.c).
 var mapIdioms = []idiom{
@@ -16,14 +21,14 @@ var mapIdioms = []idiom{
 		{code: "add ${val},%rdi", note: "array look-up, inlined: to the first value"},
 		{code: "mov 0x0(%rsi),%eax; cmp ${max},%rax; jae {null}", note: "the index; NULL from {dec:max} on"},
 		{code: "?and ${mask},%eax", note: "Spectre v1: never beyond the array"},
-		{code: "?shl ${bits},%rax; ?shl $1,%rax; ?shl %rax; ?imul ${size},%rax,%rax; add %rdi,%rax", note: "R0 = the value"},
+		{code: arrayScale + "; add %rdi,%rax", note: "R0 = the value"},
 		{code: "jmp {end}; @null; xor %eax,%eax", note: "or NULL"},
 	}},
 	{steps: []step{ // array of maps
 		{code: "add ${val},%rdi", note: "array of maps look-up, inlined: to the first slot"},
 		{code: "mov 0x0(%rsi),%eax; cmp ${max},%rax; jae {null}", note: "the index; NULL from {dec:max} on"},
 		{code: "?and ${mask},%eax", note: "Spectre v1: never beyond the array"},
-		{code: "?shl ${bits},%rax; ?imul ${size},%rax,%rax; add %rdi,%rax; mov 0x0(%rax),%rax", note: "R0 = the map in the slot"},
+		{code: arrayScale + "; add %rdi,%rax; mov 0x0(%rax),%rax", note: "R0 = the map in the slot"},
 		{code: "test %rax,%rax; je {null}; jmp {end}; @null; xor %eax,%eax", note: "or NULL"},
 	}},
 	{steps: []step{ // per-CPU array (db69718b8efa, 6.10)
@@ -193,6 +198,9 @@ func (r *reader) callee(addr uint64) string {
 // division is what stands between the pushes and pops of rax and rdx.
 const division = "?mov ${k},%r11; ?mov {%q},%r11; ?mov {%n},(%rax|%eax); (xor %edx,%edx|cltd|cqto); (div|idiv|divl|divq|idivl|idivq) {%v}; ?mov (%rax|%eax|%rdx|%edx),{%to}"
 
+// multiplication is the same for mul, up to 5.16.
+const multiplication = "mov {%q},%r11; ?mov ${k},%eax; ?mov ${k},%rax; ?mov {%n},(%rax|%eax); mul (%r11|%r11d); ?mov (%rax|%eax),{%to}"
+
 // bodyIdioms are the rest.
 var bodyIdioms = []idiom{
 	{steps: []step{{code: "(movabs|mov) ${v},{%r}", say: func(r *reader, _ *Prologue) string {
@@ -232,9 +240,12 @@ var bodyIdioms = []idiom{
 	{steps: []step{ // atomic fetch and, or, xor
 		{code: "mov %rax,%r10; @again; mov {off}({%b}),%(rax|eax); mov %(rax,%r11|eax,%r11d); (and|or|xor) {%s},%(r11|r11d); lock cmpxchg %(r11|r11d),{off}({%b}); jne {again}; mov %(rax|eax),{%s}; mov %r10,%rax", note: "atomic fetch and change, repeated until no one comes between"},
 	}},
-	{steps: []step{{code: "push %rax; push %rdx; " + division + "; pop %rdx; pop %rax", note: "division, which needs rax and rdx: they are kept"}}},
-	{steps: []step{{code: "push %rdx; " + division + "; pop %rdx", note: "division, which needs rdx: it is kept"}}},
-	{steps: []step{{code: "push %rax; " + division + "; pop %rax", note: "division, which needs rax: it is kept"}}},
+	{steps: []step{{code: "push %rax; push %rdx; " + division + "; pop %rdx; pop %rax; ?mov %r11,{%res}", note: "division, which needs rax and rdx: they are kept"}}},
+	{steps: []step{{code: "push %rdx; " + division + "; pop %rdx; ?mov %r11,{%res}", note: "division, which needs rdx: it is kept"}}},
+	{steps: []step{{code: "push %rax; " + division + "; pop %rax; ?mov %r11,{%res}", note: "division, which needs rax: it is kept"}}},
+	{steps: []step{{code: "push %rax; push %rdx; " + multiplication + "; pop %rdx; pop %rax", note: "multiplication, which needs rax and rdx: they are kept"}}},
+	{steps: []step{{code: "push %rdx; " + multiplication + "; pop %rdx", note: "multiplication, which needs rdx: it is kept"}}},
+	{steps: []step{{code: "push %rax; " + multiplication + "; pop %rax", note: "multiplication, which needs rax: it is kept"}}},
 	{steps: []step{
 		{code: "push %rcx; mov {%n},%rcx; (shl|shr|sar) %cl,{%r}; pop %rcx", note: "shift {reg:%r}; the number of bits must be in cl"},
 	}},

@@ -42,3 +42,20 @@ func (e *Errors) Err() error {
 	}
 	return errors.Join(e.errs...)
 }
+
+// Unjoin takes joined errors apart. A sentence of its own that wraps several
+// errors is one.
+func Unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, Unjoin(e)...)
+	}
+	return out
+}

@@ -5,6 +5,8 @@
 //	zoo        every kind of program, map, link and attachment
 //	many N     N programs and N maps
 //	churn      objects that come and go until the program is killed
+//	jited      print all programs' machine code
+//	time ...   measure commands
 package main
 
 import (
@@ -19,8 +21,7 @@ import (
 //go:generate clang -O2 -g -target bpf -mcpu=v3 -Wall -Wno-unused-const-variable -fdebug-compilation-dir=. -I../guest/include -c idioms.bpf.c -o idioms.bpf.o
 //go:generate clang -O2 -g -target bpf -mcpu=v3 -Wall -Wno-unused-const-variable -fdebug-compilation-dir=. -I../guest/include -c tcp.bpf.c -o tcp.bpf.o
 
-// commands are the subcommands by name. Those after churn are the scenes' own
-// helpers.
+// commands are the subcommands by name; hold and load are the zoo's own.
 var commands = map[string]func(args []string) error{
 	"zoo":   showZoo,
 	"many":  many,
@@ -28,6 +29,7 @@ var commands = map[string]func(args []string) error{
 	"hold":  hold,
 	"load":  loadUnprivileged,
 	"jited": jited,
+	"time":  timed,
 }
 
 func main() {
@@ -35,7 +37,7 @@ func main() {
 		guestinit.Main()
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: bpfscene zoo|many N|churn")
+		fmt.Fprintln(os.Stderr, "usage: bpfscene zoo|many N|churn|jited|time ROUNDS COMMAND...")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {

@@ -72,7 +72,7 @@ func bench(ctx context.Context, w io.Writer, binary string, runs int) error {
 			return fmt.Errorf("building ksleuth: %w\n%s", err, msg)
 		}
 	}
-	for _, part := range []func(context.Context, io.Writer, string, int) error{beside, growth, decoding} {
+	for _, part := range []func(context.Context, io.Writer, string, int) error{beside, growth, decoding, objects} {
 		if err := part(ctx, w, binary, runs); err != nil {
 			return err
 		}
