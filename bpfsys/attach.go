@@ -237,7 +237,10 @@ func sockmapPrograms(ctx context.Context, _ []procFD) ([]bpf.Attachment, error) 
 		if m.Type != "sockmap" && m.Type != "sockhash" {
 			continue
 		}
-		fd, _ := maps.FD(m.ID)
+		fd, err := maps.Open(m.ID)
+		if err != nil {
+			return all, err
+		}
 		for _, name := range sockmapAttach {
 			progs, err := query(fd, attachTypesOf(name)[0], false)
 			if err != nil {
@@ -249,6 +252,7 @@ func sockmapPrograms(ctx context.Context, _ []procFD) ([]bpf.Attachment, error) 
 				})
 			}
 		}
+		unix.Close(fd)
 	}
 	return all, errors.Join(err, ctx.Err())
 }

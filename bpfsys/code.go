@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/ctype"
 	"github.com/ksleuth/ksleuth/mem"
@@ -41,12 +43,12 @@ const maxCode = 256 << 20
 // CAP_PERFMON or CAP_SYS_ADMIN, or with kernel.kptr_restrict, the kernel leaves
 // parts out, and so does Code.
 func CodeOf(h *Held[bpf.Program], id int) (*Code, error) {
-	p := h.Object(id)
-	fd, ok := h.FD(id)
-	if !ok {
-		return nil, &NotFoundError{"prog", id}
+	fd, err := h.Open(id)
+	if err != nil {
+		return nil, err
 	}
-	c, err := readCode(p, fd)
+	defer unix.Close(fd)
+	c, err := readCode(h.Object(id), fd)
 	if err != nil {
 		err = fmt.Errorf("code of BPF prog %d: %w", id, err)
 	}

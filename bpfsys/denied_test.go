@@ -65,12 +65,12 @@ func TestRunningKernelDenied(t *testing.T) {
 	})
 }
 
-// TestRunningKernelLimit: objects take a descriptor each; too few are said, and
-// what could be held is there.
+// TestRunningKernelLimit: objects do not need a descriptor each; none at all
+// is said.
 func TestRunningKernelLimit(t *testing.T) {
 	mayAsk(t)
-	for i := range 20 {
-		load(t, filterSpec("many", ebpf.SocketFilter, i))
+	for i := range 50 {
+		load(t, filterSpec("many", ebpf.SocketFilter, i%9))
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), limitEnv+"=1")
@@ -87,5 +87,5 @@ func TestRunningKernelLimit(t *testing.T) {
 	defer func() { h.Close() }()
 	qt.Assert(t, qt.IsNil(unix.Setrlimit(unix.RLIMIT_NOFILE, &old)))
 	qt.Check(t, qt.IsNil(err))
-	qt.Check(t, qt.IsTrue(len(h.Objects) >= 20))
+	qt.Check(t, qt.IsTrue(len(h.Objects) >= 50))
 }

@@ -59,15 +59,13 @@ var mapReadings = map[string]mapReading{
 // kernel's memory has it.
 func Entries(h *Held[bpf.Map], id int) iter.Seq2[bpf.Entry, error] {
 	return func(yield func(bpf.Entry, error) bool) {
-		m, fd := h.Object(id), -1
-		if m != nil {
-			fd, _ = h.FD(id)
-		}
-		if m == nil {
-			yield(bpf.Entry{}, &NotFoundError{"map", id})
+		fd, err := h.Open(id)
+		if err != nil {
+			yield(bpf.Entry{}, err)
 			return
 		}
-		r, err := newEntryReader(m, fd)
+		defer unix.Close(fd)
+		r, err := newEntryReader(h.Object(id), fd)
 		if err != nil {
 			yield(bpf.Entry{}, fmt.Errorf("entries of map %d: %w", id, err))
 			return

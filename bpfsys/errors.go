@@ -63,8 +63,8 @@ func (e *NotFoundError) Error() string { return fmt.Sprintf("no BPF %s with id %
 // Unwrap returns [fs.ErrNotExist].
 func (e *NotFoundError) Unwrap() error { return fs.ErrNotExist }
 
-// A LimitError says that not every object could be held: a descriptor each
-// takes more than the process may have. It wraps EMFILE or ENFILE.
+// A LimitError says that the process may not have the few descriptors that it
+// takes to look at objects. It wraps EMFILE or ENFILE.
 type LimitError struct {
 	Kind  string
 	Held  int    // objects held

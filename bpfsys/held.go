@@ -12,23 +12,21 @@ import (
 	"github.com/ksleuth/ksleuth/kernel"
 )
 
-// Held are BPF objects of one kind that cannot be freed before [Held.Close]:
-// a descriptor of each is open.
+// Held are BPF objects of one kind that cannot be freed before [Held.Close].
 type Held[T any] struct {
 	Objects []*T // by id, ascending
 
+	kind kind
 	ids  []int
-	fds  []int
-	room int // descriptors that the process's table surely has room for
+	kept keeper
 }
 
-// FD returns the descriptor of the object with an id. It belongs to h.
-func (h *Held[T]) FD(id int) (fd int, ok bool) {
-	i, ok := h.index(id)
-	if !ok {
-		return -1, false
+// Open returns a descriptor of the object with an id, which the caller closes.
+func (h *Held[T]) Open(id int) (fd int, err error) {
+	if _, ok := h.index(id); !ok {
+		return -1, &NotFoundError{h.kind.name, id}
 	}
-	return h.fds[i], true
+	return openID(h.kind, uint32(id))
 }
 
 // Object returns the object with an id, or nil.
@@ -52,12 +50,8 @@ func (h *Held[T]) Close() error {
 	if h == nil {
 		return nil
 	}
-	var errs kernel.Errors
-	for _, fd := range h.fds {
-		errs.Add(unix.Close(fd))
-	}
-	h.ids, h.fds = nil, nil
-	return errs.Err()
+	h.ids = nil
+	return h.kept.close()
 }
 
 // A kind is a kind of object with ids, and how these are walked and opened.
@@ -76,7 +70,7 @@ var (
 // hold opens the objects with the ids, or all, and describes each. It goes on
 // after an object that cannot be described: that one is left out and said.
 func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Held[T], error) {
-	h := &Held[T]{}
+	h := &Held[T]{kind: k}
 	var errs kernel.Errors
 	raiseLimit()
 	add := func(id int, asked bool) (more bool) {
@@ -99,7 +93,6 @@ func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Hel
 			errs.Add(err)
 			return false
 		}
-		h.reserve(fd)
 		o, err := describe(id, fd)
 		if tooMany(err) {
 			unix.Close(fd)
@@ -113,7 +106,8 @@ func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Hel
 			unix.Close(fd)
 			return !errs.TooMany()
 		}
-		h.Objects, h.ids, h.fds = append(h.Objects, o), append(h.ids, id), append(h.fds, fd)
+		h.Objects, h.ids = append(h.Objects, o), append(h.ids, id)
+		h.kept.add(fd)
 		return !errs.TooMany()
 	}
 	if len(ids) > 0 {
@@ -151,26 +145,7 @@ func tooMany(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(e
 func (h *Held[T]) limit(k kind, err error) error {
 	var lim unix.Rlimit
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
-	return &LimitError{Kind: k.name, Held: len(h.fds), Limit: lim.Cur, Err: err}
-}
-
-// reserve makes the table of descriptors grow in large steps: at each step the
-// kernel waits for all CPUs (expand_fdtable), which takes as long as hundreds
-// of objects do.
-func (h *Held[T]) reserve(fd int) {
-	const start, factor = 64, 16
-	if h.room == 0 {
-		h.room = start
-	}
-	if fd < h.room-start/4 {
-		return
-	}
-	for fd >= h.room-start/4 {
-		h.room *= factor
-	}
-	if top, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, h.room-1); err == nil {
-		unix.Close(top)
-	}
+	return &LimitError{Kind: k.name, Held: len(h.ids), Limit: lim.Cur, Err: err}
 }
 
 // linkTries: a link has its id a moment before the id can be opened.

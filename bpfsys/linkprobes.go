@@ -21,7 +21,7 @@ func tracing(r *linkReader, l *bpf.Link) error {
 		_                structs.HostLayout
 		attach, obj, typ uint32 // obj and typ: 441e8c66b23e, 5.13
 		pad1             uint32
-		cookie           uint64 // c7beb48344d2, 6.18
+		cookie           uint64 // c7beb48344d2, 6.17
 	}](r)
 	l.Attach, l.Cookie = attachType(u.attach), u.cookie
 	if u.typ == 0 || l.ProgID == 0 {

@@ -41,7 +41,7 @@ func rawTracepoint(r *linkReader, l *bpf.Link) error {
 		name   unsafe.Pointer
 		len    uint32
 		pad1   uint32
-		cookie uint64 // 2fe99eb0ccf2, 6.10
+		cookie uint64 // 2fe99eb0ccf2, 6.17
 	}
 	buf := make([]byte, 128)
 	u, err := ask(r, member{name: first(buf), len: uint32(len(buf))})

@@ -44,15 +44,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// listLimited has room for less descriptors than there are programs, and then
+// for none.
 func listLimited() {
-	few := unix.Rlimit{Cur: 20, Max: 20}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
-		fmt.Println(err)
-		return
+	limit := func(n uint64) {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			fmt.Println(err)
+		}
 	}
+	limit(40)
 	h, err := bpfsys.Programs()
-	var limit *bpfsys.LimitError
-	if !errors.As(err, &limit) || limit.Held != len(h.Objects) || limit.Limit != 20 || !errors.Is(err, unix.EMFILE) {
+	h.Close()
+	if len(h.Objects) < 50 || err != nil {
+		fmt.Printf("%d objects and %v\n", len(h.Objects), err)
+	}
+	top, _ := unix.Dup(0)
+	unix.Close(top)
+	limit(uint64(top) + 1) // for fdinfo
+	h, err = bpfsys.Programs()
+	var full *bpfsys.LimitError
+	if !errors.As(err, &full) || full.Held != len(h.Objects) || full.Limit != uint64(top)+1 || !errors.Is(err, unix.EMFILE) {
 		fmt.Printf("%d objects and %v\n", len(h.Objects), err)
 		return
 	}

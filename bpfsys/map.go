@@ -86,7 +86,7 @@ func (r *mapReader) types(m *bpf.Map) error {
 }
 
 // kernelType returns a type of the kernel's BTF or of a module's: before
-// 1338b93346587 (6.9) the kernel does not say whose, and has no others.
+// 1338b9334658 (6.9) the kernel does not say whose, and has no others.
 func (r *mapReader) kernelType(btf, id uint32) (*ctype.Type, error) {
 	if btf != 0 {
 		typ, _, err := r.btfs.typeByID(btf, id)

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/go-quicktest/qt"
+	"golang.org/x/sys/unix"
 
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/bpfsys"
@@ -96,11 +97,38 @@ func TestRunningKernelAll(t *testing.T) {
 			qt.Check(t, qt.Equals(p.Name, name))
 			delete(want, p.ID)
 		}
-		fd, ok := h.FD(p.ID)
-		qt.Check(t, qt.IsTrue(ok && fd > 2))
+		fd, err := h.Open(p.ID)
+		qt.Check(t, qt.IsNil(err))
+		unix.Close(fd)
 		qt.Check(t, qt.Equals(h.Object(p.ID), p))
 	}
 	qt.Check(t, qt.HasLen(want, 0))
+}
+
+// TestRunningKernelHold: many are held, with few descriptors, until Close.
+func TestRunningKernelHold(t *testing.T) {
+	mayAsk(t)
+	var ids []int
+	var progs []*ebpf.Program
+	for i := range 100 {
+		progs = append(progs, load(t, filterSpec("hold", ebpf.SocketFilter, i%9)))
+		ids = append(ids, progID(t, progs[i]))
+	}
+	h, err := bpfsys.Programs(ids...)
+	qt.Assert(t, qt.IsNil(err))
+	for _, p := range progs {
+		p.Close()
+	}
+	time.Sleep(50 * time.Millisecond) // for the kernel to free what nothing holds
+	again, err := bpfsys.Programs(ids...)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(again.Close()))
+	qt.Assert(t, qt.IsNil(h.Close()))
+	for _, id := range ids {
+		waitGone(t, func() error { h, err := bpfsys.Programs(id); h.Close(); return err })
+	}
+	_, err = h.Open(ids[0])
+	qt.Check(t, qt.ErrorIs(err, fs.ErrNotExist))
 }
 
 func TestRunningKernelMaps(t *testing.T) {

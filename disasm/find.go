@@ -177,7 +177,7 @@ func (d *Disassembler) program(which string) (*bpf.Program, error) {
 		return named[0], nil
 	case len(named) > 1:
 		return nil, notFound("%d BPF programs are called %s: name one by its id, prog:%s", len(named), which, strings.Join(ids(named), ", prog:"))
-	case len(progs) < d.countPrograms():
+	case err != nil && len(progs) < d.countPrograms():
 		return nil, fmt.Errorf("there is no BPF program %s among the %d that could be read: %w", which, len(progs), err)
 	}
 	return nil, noProgram(progs, which)

@@ -28,14 +28,14 @@ const defaultMemory = 256
 
 // A program is what a guest runs.
 type program struct {
-	pkg  string // below internal/
-	path string // in the guest: not /init, so that the workload's task has a name of its own
+	path  string                 // in the guest: not /init, so that the workload's task has a name of its own
+	build func() (string, error) // gives its path here, and builds it once a process: a test asks for many files
 }
 
 // The programs of guests.
 var (
-	ordinary = program{"guest", "/guest"}
-	bpfScene = program{"bpfscene", "/bpfscene"}
+	ordinary = program{"/guest", sync.OnceValues(func() (string, error) { return Build("guest") })}
+	bpfScene = program{"/bpfscene", sync.OnceValues(func() (string, error) { return Build("bpfscene") })}
 )
 
 // program returns the program that sets the scene.
@@ -118,43 +118,24 @@ func lock(file string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// Build returns the path of a program for guests, static, by its folder below
-// internal/.
-func Build(pkg string) (string, error) { return program{pkg: pkg}.build() }
-
-// built are the programs that this process has built: a test asks for many
-// files.
-var built = struct {
-	sync.Mutex
-	paths map[string]string
-}{paths: map[string]string{}}
-
-// build returns the path of the built program.
-func (p program) build() (string, error) {
-	built.Lock()
-	defer built.Unlock()
-	if path := built.paths[p.pkg]; path != "" {
-		return path, nil
-	}
+// Build builds a program for guests, static, by its folder below internal/, and
+// returns its path.
+func Build(pkg string) (string, error) {
 	cache, err := vm.CacheDir()
 	if err != nil {
 		return "", err
 	}
 	// Each build has a file of its own until it is complete; the same
 	// sources give the same bytes, so the last rename may win.
-	out := filepath.Join(cache, "dumps", p.pkg)
+	out := filepath.Join(cache, "dumps", pkg)
 	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())
 	defer os.Remove(tmp)
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", tmp, "github.com/ksleuth/ksleuth/internal/"+p.pkg)
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", tmp, "github.com/ksleuth/ksleuth/internal/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the guest program: %w\n%s", err, msg)
 	}
-	if err := os.Rename(tmp, out); err != nil {
-		return "", err
-	}
-	built.paths[p.pkg] = out
-	return out, nil
+	return out, os.Rename(tmp, out)
 }
 
 // key identifies what a scene is made from.

@@ -105,8 +105,8 @@ func objectsOf(ctx context.Context, w io.Writer, guest *vm.VM, what string, runs
 	}
 	for i, form := range []string{"", "-j "} {
 		ours, theirs := took[2*i], took[2*i+1]
-		fmt.Fprintf(w, "  %-18s %7.3f s    bpftool %s%s show %7.3f s    %.2f of its time\n",
-			strings.Join(commands[2*i][1:], " "), ours.Seconds(), form, what, theirs.Seconds(), ours.Seconds()/theirs.Seconds())
+		fmt.Fprintf(w, "  ksleuth %-14s %7.3f s    bpftool %-12s %7.3f s    %.2f of its time\n",
+			strings.Join(commands[2*i][1:], " "), ours.Seconds(), form+what+" show", theirs.Seconds(), ours.Seconds()/theirs.Seconds())
 	}
 	return nil
 }
