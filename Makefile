@@ -49,7 +49,7 @@ test: tools kernels lint dumps
 # What tests of these packages read of the running kernel, on every kernel.
 matrix: kernels
 	go build -o bin/vmexec ./internal/cmd/vmexec
-	for k in 5.10 6.1 6.12 7.2; do go test -exec "$(CURDIR)/bin/vmexec -kernel $$k" $(TESTFLAGS) -run TestRunningKernel ./ctype; done
+	for k in 5.10 6.1 6.12 7.2; do go test -exec "$(CURDIR)/bin/vmexec -kernel $$k" $(TESTFLAGS) -run TestRunningKernel ./ctype ./bpfsys; done
 
 tools:
 	scripts/tools

@@ -11,8 +11,8 @@ import (
 )
 
 // Holders returns which processes have descriptors of BPF objects, by the kind
-// (prog, map, link, btf) and the id of the object, ordered by process id. This
-// process is left out.
+// (prog, map, link, btf) and the id of the object, ordered by process id. What
+// this process holds is among them.
 //
 // Processes that other users run show them only to CAP_SYS_PTRACE: without it
 // the error is a [PermissionError], and comes with what was read.

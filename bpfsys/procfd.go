@@ -37,7 +37,8 @@ var anonInodes = map[string]bool{
 }
 
 // scanFDs finds the descriptors of BPF objects, perf events and network
-// namespaces that the processes have, without this one. Processes that end meanwhile are left out.
+// namespaces that the processes have. Processes that end meanwhile are left
+// out.
 // With a [PermissionError], which says that some processes do not show their
 // descriptors, comes what was read.
 func scanFDs(ctx context.Context) ([]procFD, error) {
@@ -70,7 +71,7 @@ func scanFDs(ctx context.Context) ([]procFD, error) {
 	return all, nil
 }
 
-// processes lists the processes but this one.
+// processes lists the processes.
 func processes() ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -78,10 +79,9 @@ func processes() ([]int, error) {
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
-	self := os.Getpid()
 	var pids []int
 	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil && pid != self {
+		if pid, err := strconv.Atoi(n); err == nil {
 			pids = append(pids, pid)
 		}
 	}

@@ -83,6 +83,9 @@ func (s Source) Maps(ctx context.Context, ids ...int) ([]*bpf.Map, error) {
 // comes what was read.
 func (s Source) Links(ctx context.Context, ids ...int) ([]*bpf.Link, error) {
 	ls, err := objects(s, ids, links)
+	if s.Kernel == nil {
+		err = errors.Join(err, bpfsys.CompleteLinks(ctx, ls))
+	}
 	if len(ls) == 0 || !s.Users {
 		return ls, err
 	}
