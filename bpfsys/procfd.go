@@ -29,19 +29,19 @@ const perfFD, netnsFD = "perf", "netns"
 // netnsLink begins the name of a network namespace's file.
 const netnsLink = "net:["
 
-// The names that the kernel gives the files (bpf_prog_new_fd and the like;
-// both of links are in use). What of kind an object is, its fdinfo says.
-var anonInodes = map[string]bool{
-	"anon_inode:bpf-prog": true, "anon_inode:bpf-map": true, "anon_inode:bpf-link": true,
-	"anon_inode:bpf_link": true, "anon_inode:btf": true, "anon_inode:[perf_event]": true,
+// anonInodes are the names that the kernel gives the files (bpf_prog_new_fd and
+// the like; both of links are in use), with the kind that fdinfo will tell.
+var anonInodes = map[string]string{
+	"anon_inode:bpf-prog": "prog", "anon_inode:bpf-map": "map", "anon_inode:bpf-link": "link",
+	"anon_inode:bpf_link": "link", "anon_inode:btf": "btf", "anon_inode:[perf_event]": perfFD,
 }
 
 // scanFDs finds the descriptors of BPF objects, perf events and network
-// namespaces that the processes have. Processes that end meanwhile are left
+// namespaces that the processes have: all, or those of some kinds. Processes that end meanwhile are left
 // out.
 // With a [PermissionError], which says that some processes do not show their
 // descriptors, comes what was read.
-func scanFDs(ctx context.Context) ([]procFD, error) {
+func scanFDs(ctx context.Context, kinds ...string) ([]procFD, error) {
 	pids, err := processes()
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func scanFDs(ctx context.Context) ([]procFD, error) {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
-			s := fdScanner{dirents: make([]byte, 16<<10)}
+			s := fdScanner{kinds: kinds, dirents: make([]byte, 16<<10)}
 			for i := w; i < len(pids) && ctx.Err() == nil; i += workers {
 				s.scan(pids[i])
 			}
@@ -90,6 +90,7 @@ func processes() ([]int, error) {
 
 // fdScanner looks through the descriptors of one process after the other.
 type fdScanner struct {
+	kinds   []string // nil for all
 	dirents []byte
 	names   []string
 	link    [64]byte
@@ -135,12 +136,13 @@ func (s *fdScanner) scan(pid int) {
 			if err != nil {
 				continue
 			}
-			if ino, ok := bytes.CutPrefix(s.link[:n], []byte(netnsLink)); ok {
+			if ino, ok := bytes.CutPrefix(s.link[:n], []byte(netnsLink)); ok && s.wants(netnsFD) {
 				ino, _ := strconv.Atoi(string(bytes.TrimSuffix(ino, []byte("]"))))
 				s.found = append(s.found, procFD{pid: pid, fd: fd, kind: netnsFD, id: ino})
 				continue
 			}
-			if !anonInodes[string(s.link[:n])] {
+			kind := anonInodes[string(s.link[:n])]
+			if kind == "" || !s.wants(kind) {
 				continue
 			}
 			if infos == nil {
@@ -149,8 +151,8 @@ func (s *fdScanner) scan(pid int) {
 				}
 				comm = readComm(proc)
 			}
-			o := procFD{pid: pid, comm: comm, fd: fd, kind: perfFD}
-			if !bytes.HasSuffix(s.link[:n], []byte("[perf_event]")) {
+			o := procFD{pid: pid, comm: comm, fd: fd, kind: kind}
+			if kind != perfFD {
 				text, err := infos.read(name)
 				if err != nil {
 					continue
@@ -162,6 +164,10 @@ func (s *fdScanner) scan(pid int) {
 			s.found = append(s.found, o)
 		}
 	}
+}
+
+func (s *fdScanner) wants(kind string) bool {
+	return len(s.kinds) == 0 || slices.Contains(s.kinds, kind)
 }
 
 // objectOf tells by its fdinfo what a descriptor stands for. That of a link has

@@ -53,6 +53,15 @@ func (s Source) Programs(ctx context.Context, ids ...int) ([]*bpf.Program, error
 	return progs, errors.Join(err, uerr)
 }
 
+// Lacking reports whether bpf(2) alone did not tell what a program was loaded
+// for.
+func Lacking(p *bpf.Program) bool {
+	return forTarget[p.Type] && (p.Target == nil || p.Target.Name == "")
+}
+
+// forTarget are the types of programs that are loaded for one target.
+var forTarget = map[string]bool{"tracing": true, "lsm": true, "ext": true, "struct_ops": true}
+
 // Maps returns the maps by id, all of them or those asked for, each with the
 // programs that use it. With an error comes what was read.
 func (s Source) Maps(ctx context.Context, ids ...int) ([]*bpf.Map, error) {

@@ -26,7 +26,7 @@ func (s Source) users(ctx context.Context, kind string) (users, error) {
 		h, err := holders(ctx, s.Kernel)
 		return users{holders: h[kind]}, err
 	}
-	h, err1 := bpfsys.Holders(ctx)
+	h, err1 := bpfsys.Holders(ctx, kind)
 	p, err2 := bpfsys.Pins(ctx)
 	u := users{holders: h[kind], pins: p[kind], own: make(map[int]bool)}
 	for id, hs := range u.holders {

@@ -36,6 +36,15 @@ func (a *app) bpfSource() (bpfview.Source, error) {
 	return src, nil
 }
 
+// quickly tries to answer without opening the running kernel's memory, which
+// takes longer than the rest, and reports whether that did.
+func (a *app) quickly(list func(bpfview.Source) bool) bool {
+	if len(a.dumps) > 0 || a.kernel != nil {
+		return false
+	}
+	return list(bpfview.Source{Running: true, Users: true})
+}
+
 // partly goes on with what was read where an error came with it, and ends the
 // command where nothing was.
 func partly[T any](a *app, objs []T, err error) ([]T, error) {

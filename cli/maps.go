@@ -32,6 +32,9 @@ those. It does so for every type of map from a dump as well.`,
   ksleuth -t vmcore maps 'jump_*' --entries
   ksleuth -o json maps visits --entries | jq -r 'select(.type == "map_entry") | .data.value_text'`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 && !entries && a.output == "text" && a.quickly(a.listMaps) {
+				return nil
+			}
 			src, err := a.bpfSource()
 			if err != nil {
 				return err
@@ -57,6 +60,16 @@ those. It does so for every type of map from a dump as well.`,
 	}
 	c.Flags().BoolVar(&entries, "entries", false, "print the elements, too")
 	return c
+}
+
+// listMaps lists maps if bpf(2) tells all that the list shows.
+func (a *app) listMaps(src bpfview.Source) bool {
+	maps, err := src.Maps(a.ctx)
+	if err != nil {
+		return false
+	}
+	a.printer().Maps(maps)
+	return true
 }
 
 // describeMaps tells all about some maps, with their entries on request.

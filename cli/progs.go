@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ksleuth/ksleuth/bpf"
+	"github.com/ksleuth/ksleuth/bpfview"
 	"github.com/ksleuth/ksleuth/render"
 )
 
@@ -23,6 +24,9 @@ or pinned path; * ? and [] stand for parts of a name.`,
   ksleuth -t vmcore progs 'xdp_*'
   ksleuth -o json progs | jq -r 'select(.data.tail_call_reachable) | .data.name'`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 && a.output == "text" && a.quickly(a.listPrograms) {
+				return nil
+			}
 			src, err := a.bpfSource()
 			if err != nil {
 				return err
@@ -56,6 +60,16 @@ or pinned path; * ? and [] stand for parts of a name.`,
 			return nil
 		},
 	}
+}
+
+// listPrograms lists programs if bpf(2) tells all that the list shows.
+func (a *app) listPrograms(src bpfview.Source) bool {
+	progs, err := src.Programs(a.ctx)
+	if err != nil || slices.ContainsFunc(progs, bpfview.Lacking) {
+		return false
+	}
+	a.printer().Programs(progs)
+	return true
 }
 
 // emitAll writes a JSON line for each object.
