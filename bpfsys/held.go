@@ -70,6 +70,15 @@ var (
 // hold opens the objects with the ids, or all, and describes each. It goes on
 // after an object that cannot be described: that one is left out and said.
 func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Held[T], error) {
+	return walk(k, ids, describe, true)
+}
+
+// list describes all objects and does not hold them.
+func list[T any](k kind, describe func(id, fd int) (*T, error)) (*Held[T], error) {
+	return walk(k, nil, describe, false)
+}
+
+func walk[T any](k kind, ids []int, describe func(id, fd int) (*T, error), keep bool) (*Held[T], error) {
 	h := &Held[T]{kind: k}
 	var errs kernel.Errors
 	raiseLimit()
@@ -107,7 +116,11 @@ func hold[T any](k kind, ids []int, describe func(id, fd int) (*T, error)) (*Hel
 			return !errs.TooMany()
 		}
 		h.Objects, h.ids = append(h.Objects, o), append(h.ids, id)
-		h.kept.add(fd)
+		if keep {
+			h.kept.add(fd)
+		} else {
+			unix.Close(fd)
+		}
 		return !errs.TooMany()
 	}
 	if len(ids) > 0 {

@@ -73,6 +73,17 @@ func Programs(ids ...int) (*Held[bpf.Program], error) {
 	return h, errors.Join(err, r.fdinfoErr)
 }
 
+// ListPrograms describes all programs for a list: they are not held, and what
+// memory they take is left out, which costs as much as the rest. Errors are
+// those of [Programs].
+func ListPrograms() ([]*bpf.Program, error) {
+	r := newProgReader()
+	r.close()
+	r.fdinfo = nil
+	h, err := list(progKind, r.read)
+	return h.Objects, err
+}
+
 // progReader describes programs with reused buffers.
 type progReader struct {
 	info  progInfo

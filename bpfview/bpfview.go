@@ -38,7 +38,7 @@ var ErrNoMemory = errors.New("this is told by the kernel's memory alone, which c
 // Programs returns the loaded programs by id, all of them or those asked for.
 // With an error comes what was read.
 func (s Source) Programs(ctx context.Context, ids ...int) ([]*bpf.Program, error) {
-	progs, err := objects(s, ids, programs)
+	progs, err := s.programs(ids...)
 	if s.Running && s.Kernel != nil && len(ids) == 0 {
 		err = errors.Join(err, s.targets(progs))
 	}
@@ -51,6 +51,14 @@ func (s Source) Programs(ctx context.Context, ids ...int) ([]*bpf.Program, error
 	}
 	progs = slices.DeleteFunc(progs, func(p *bpf.Program) bool { return u.own[p.ID] })
 	return progs, errors.Join(err, uerr)
+}
+
+// programs is [Source.Programs] without the users.
+func (s Source) programs(ids ...int) ([]*bpf.Program, error) {
+	if s.Running && s.Kernel == nil && len(ids) == 0 {
+		return bpfsys.ListPrograms()
+	}
+	return objects(s, ids, programs)
 }
 
 // Lacking reports whether bpf(2) alone did not tell what a program was loaded
@@ -74,7 +82,7 @@ func (s Source) Maps(ctx context.Context, ids ...int) ([]*bpf.Map, error) {
 	if quick.Running {
 		quick.Kernel = nil
 	}
-	progs, perr := objects(quick, nil, programs)
+	progs, perr := quick.programs()
 	bpf.UsedBy(ms, progs)
 	err = errors.Join(err, perr)
 	if !s.Users {
