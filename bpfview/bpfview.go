@@ -29,6 +29,9 @@ type Source struct {
 	// Users adds to each object who holds it and where it is pinned. That
 	// takes a look at every descriptor of every process.
 	Users bool
+	// Brief leaves out of the running kernel's programs what costs as much as
+	// the rest and a list does not show: the memory they take.
+	Brief bool
 }
 
 // ErrNoMemory is the error for what memory alone tells, where it cannot be
@@ -55,7 +58,7 @@ func (s Source) Programs(ctx context.Context, ids ...int) ([]*bpf.Program, error
 
 // programs is [Source.Programs] without the users.
 func (s Source) programs(ids ...int) ([]*bpf.Program, error) {
-	if s.Running && s.Kernel == nil && len(ids) == 0 {
+	if s.Running && s.Brief && len(ids) == 0 {
 		return bpfsys.ListPrograms()
 	}
 	return objects(s, ids, programs)
@@ -77,12 +80,9 @@ func (s Source) Maps(ctx context.Context, ids ...int) ([]*bpf.Map, error) {
 	if len(ms) == 0 {
 		return ms, err
 	}
-	// The programs of bpf(2) say which maps they use, and cost less.
-	quick := s
-	if quick.Running {
-		quick.Kernel = nil
-	}
-	progs, perr := quick.programs()
+	users := s
+	users.Brief = true
+	progs, perr := users.programs()
 	bpf.UsedBy(ms, progs)
 	err = errors.Join(err, perr)
 	if !s.Users {

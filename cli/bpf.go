@@ -42,7 +42,7 @@ func (a *app) quickly(list func(bpfview.Source) bool) bool {
 	if len(a.dumps) > 0 || a.kernel != nil {
 		return false
 	}
-	return list(bpfview.Source{Running: true, Users: true})
+	return list(bpfview.Source{Running: true, Users: true, Brief: true})
 }
 
 // partly goes on with what was read where an error came with it, and ends the
