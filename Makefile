@@ -43,7 +43,7 @@ demo: build
 
 test: tools kernels lint dumps
 	KSLEUTH_REQUIRE_VM=1 KSLEUTH_VMLINUX=$(cache)/kernels/$(judged)/vmlinux \
-		go test -timeout 20m $(TESTFLAGS) ./...
+		go test -timeout 30m $(TESTFLAGS) ./...
 	$(MAKE) matrix
 
 # What tests of these packages read of the running kernel, on every kernel.

@@ -20,6 +20,7 @@ import (
 func TestBPFObjects(t *testing.T) {
 	for _, kernel := range matrix {
 		t.Run(kernel, func(t *testing.T) {
+			t.Parallel()
 			g := bootBPF(t, kernel, "zoo")
 			list := g.file("/objects.txt")
 			logLeftOut(t, list)

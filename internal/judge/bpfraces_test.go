@@ -22,6 +22,7 @@ func TestBPFRaces(t *testing.T) {
 	rounds := cmp.Or(os.Getenv("KSLEUTH_ROUNDS"), defaultRounds)
 	for _, kernel := range matrix {
 		t.Run(kernel, func(t *testing.T) {
+			t.Parallel()
 			g := bootBPF(t, kernel)
 			t.Run("denied", g.denied)
 			g.start(guestScene, "churn")

@@ -35,6 +35,7 @@ func disassembled(t *testing.T, g *bpfGuest, args ...string) []codeListing {
 func TestTracedFunctions(t *testing.T) {
 	for _, kernel := range matrix {
 		t.Run(kernel, func(t *testing.T) {
+			t.Parallel()
 			g := bootBPF(t, kernel, "zoo")
 			traced := make(map[string]bool)
 			for line := range strings.Lines(g.file("/sys/kernel/tracing/enabled_functions")) {

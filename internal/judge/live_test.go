@@ -41,6 +41,7 @@ func liveScene(t *testing.T, kernel string) *liveGuest {
 func TestLive(t *testing.T) {
 	for _, kernel := range matrix {
 		t.Run(kernel, func(t *testing.T) {
+			t.Parallel()
 			g := liveScene(t, kernel)
 			for _, way := range ways {
 				t.Run(way.name, func(t *testing.T) {
@@ -378,6 +379,7 @@ func changing(g *liveGuest) {
 func TestLiveLockdown(t *testing.T) {
 	for _, kernel := range matrix {
 		t.Run(kernel, func(t *testing.T) {
+			t.Parallel()
 			g := bootLive(t, kernel, func(c *vm.Config) { c.Cmdline = "lockdown=confidentiality" })
 			// First by the command line, then as securityfs says it.
 			for _, command := range [][]string{{guestKsleuth, "ps"}, {guestTester, "secured", guestKsleuth, "ps"}} {

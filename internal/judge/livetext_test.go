@@ -27,6 +27,7 @@ func TestLiveText(t *testing.T) {
 	program := need(t, "objdump", "binutils")
 	for _, name := range matrix {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := liveScene(t, name)
 			start, end := textOf(t, g.file("/proc/kallsyms"))
 			args := []string{"capture", "/tmp/text.kdump"}
