@@ -157,7 +157,7 @@ func (d *Disassembler) findProgram(arg string) ([]Code, error) {
 func (d *Disassembler) program(which string) (*bpf.Program, error) {
 	id, notID := strconv.Atoi(which)
 	if notID == nil {
-		p, err := bpf.Programs(d.k, id)
+		p, err := d.programs(id)
 		switch {
 		case len(p) == 1:
 			return p[0], nil
@@ -165,7 +165,7 @@ func (d *Disassembler) program(which string) (*bpf.Program, error) {
 			return nil, err
 		}
 	}
-	progs, err := bpf.Programs(d.k)
+	progs, err := d.programs()
 	var named []*bpf.Program
 	for _, p := range progs {
 		if p.Name == which || p.Tag == which {
@@ -177,10 +177,19 @@ func (d *Disassembler) program(which string) (*bpf.Program, error) {
 		return named[0], nil
 	case len(named) > 1:
 		return nil, notFound("%d BPF programs are called %s: name one by its id, prog:%s", len(named), which, strings.Join(ids(named), ", prog:"))
-	case err != nil && len(progs) < d.countPrograms():
+	case err != nil && !d.k.Live() && len(progs) < d.countPrograms(): // of a running kernel, others have gone
 		return nil, fmt.Errorf("there is no BPF program %s among the %d that could be read: %w", which, len(progs), err)
 	}
 	return nil, noProgram(progs, which)
+}
+
+// programs returns the programs, or those with the ids.
+func (d *Disassembler) programs(ids ...int) (progs []*bpf.Program, err error) {
+	err = d.k.Retry(func() (err error) {
+		progs, err = bpf.Programs(d.k, ids...)
+		return err
+	})
+	return progs, err
 }
 
 // countPrograms returns how many programs there are, readable or not.

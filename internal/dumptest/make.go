@@ -128,8 +128,12 @@ func Build(pkg string) (string, error) {
 	// Each build has a file of its own until it is complete; the same
 	// sources give the same bytes, so the last rename may win.
 	out := filepath.Join(cache, "dumps", pkg)
-	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())
-	defer os.Remove(tmp)
+	dir, err := os.MkdirTemp(filepath.Dir(out), ".build-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	tmp := filepath.Join(dir, pkg)
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", tmp, "github.com/ksleuth/ksleuth/internal/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if msg, err := cmd.CombinedOutput(); err != nil {
