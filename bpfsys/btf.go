@@ -112,7 +112,7 @@ func (b *btfs) load(id uint32) (btfTypes, error) {
 // same.
 const (
 	kernelBTF     = "vmlinux"
-	kernelBTFFile = "/sys/kernel/btf/vmlinux"
+	kernelBTFFile = btfDir + "/" + kernelBTF
 )
 
 // kernel returns the kernel's own types: the BTF object of its name, or the

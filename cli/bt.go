@@ -36,7 +36,8 @@ task that panicked (of the tasks that were running, if none did).
 
 On the running kernel, a task that runs is sampled: its stack is that of the next
 moment at which it runs. Without an argument these are the tasks that run now, but
-for ksleuth's own and idle CPUs.`,
+for ksleuth's own and idle CPUs. Where its memory cannot be read, stacks are those of
+/proc/PID/stack (which takes CAP_SYS_ADMIN), and there are none of tasks that run.`,
 		Example: `  ksleuth bt 1
   ksleuth -t vmcore bt
   ksleuth -t vmcore -o json bt all`,
@@ -45,6 +46,9 @@ for ksleuth's own and idle CPUs.`,
 			tasks, err := a.btTasks(args)
 			if err != nil {
 				return err
+			}
+			if a.memoryless {
+				return a.btProc(tasks)
 			}
 			if a.kernel.Live() {
 				return a.btLive(tasks)
@@ -109,6 +113,9 @@ func (a *app) emitStack(i int, s stack.Live) error {
 // btTasks returns the tasks that the argument of bt names.
 func (a *app) btTasks(args []string) ([]kobj.Task, error) {
 	k, err := a.open()
+	if a.withoutMemory("stacks are told by /proc", err) {
+		return a.procTasks(args)
+	}
 	if err != nil {
 		return nil, err
 	}

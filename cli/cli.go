@@ -37,11 +37,12 @@ type app struct {
 	streams Streams
 	log     *slog.Logger
 
-	dumps   []string
-	output  string
-	color   string
-	verbose bool
-	memory  string // how to read the running kernel's memory: a live.Way
+	dumps      []string
+	output     string
+	color      string
+	verbose    bool
+	memoryless bool   // the running kernel's memory cannot be read, which was said
+	memory     string // how to read the running kernel's memory: a live.Way
 
 	out    *bufio.Writer
 	wait   *progress    // nil unless standard error is a terminal

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ksleuth/ksleuth/disasm"
-	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/render"
 )
 
@@ -41,7 +40,10 @@ instructions that it was made from, as the verifier left them. Arrows at the
 left are the jumps inside the listing. Instructions that the kernel exchanges
 while it runs are shown as they are now, with what they depend on: static calls,
 static keys, tracepoints, ftrace's call at the beginning of a function, and
-indirect calls that go through thunks. --explain says what generated code does.`,
+indirect calls that go through thunks. --explain says what generated code does.
+
+Where the running kernel's memory cannot be read, bpf(2) hands out the code of
+BPF programs, without what it refers to.`,
 		Example: `  ksleuth -t vmcore disasm do_syscall_64
   ksleuth -t vmcore disasm prog:7
   ksleuth -t vmcore disasm --explain prog:7/lookup
@@ -64,11 +66,12 @@ indirect calls that go through thunks. --explain says what generated code does.`
 				}
 				f.Len = int(n)
 			}
-			k, err := a.open()
+			d, done, err := a.openDisassembler(args[0], f.Options)
 			if err != nil {
 				return err
 			}
-			return a.disassemble(k, args[0], f)
+			defer done()
+			return a.disassemble(d, args[0], f)
 		},
 	}
 	c.Flags().BoolVar(&f.Intel, "intel", false, "Intel syntax (default AT&T)")
@@ -81,8 +84,7 @@ indirect calls that go through thunks. --explain says what generated code does.`
 }
 
 // disassemble prints the code of what the command line names.
-func (a *app) disassemble(k *kernel.Kernel, what string, f disasmFlags) error {
-	d := disasm.New(k)
+func (a *app) disassemble(d *disasm.Disassembler, what string, f disasmFlags) error {
 	code, err := d.Find(what, f.Options)
 	if err != nil {
 		return asked(err)

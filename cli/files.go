@@ -43,6 +43,9 @@ func (a *app) filesCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if a.memoryless {
+				return a.procFiles(t)
+			}
 			k := a.kernel
 			var files []kobj.File
 			a.gap(k.Retry(func() (err error) {

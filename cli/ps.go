@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/procfs"
 	"github.com/ksleuth/ksleuth/stack"
 )
 
@@ -16,7 +17,10 @@ func (a *app) psCommand() *cobra.Command {
 		Short:   "Tasks",
 		GroupID: groupInspect,
 		Long: `Ps lists every task below its parent, with its threads, state, CPU and the time
-it ran. Kernel threads stand in brackets; tasks that were running are green.`,
+it ran. Kernel threads stand in brackets; tasks that were running are green.
+
+Where the running kernel's memory cannot be read, /proc tells the same, but for idle
+CPUs' tasks and which tasks run.`,
 		Example: `  ksleuth -t vmcore ps
   ksleuth -t vmcore -o json ps | jq -r 'select(.data.state == "D") | .data.comm'`,
 		Args: noArgs,
@@ -26,12 +30,7 @@ it ran. Kernel threads stand in brackets; tasks that were running are green.`,
 				return err
 			}
 			if a.output == "json" {
-				for _, t := range tasks {
-					if err := a.emitJSON("task", taskStack{Task: t, Frames: []stack.Frame{}}); err != nil {
-						return err
-					}
-				}
-				return nil
+				return a.emitTasks(tasks)
 			}
 			if flat {
 				a.printer().Tasks(tasks)
@@ -45,10 +44,28 @@ it ran. Kernel threads stand in brackets; tasks that were running are green.`,
 	return c
 }
 
+// emitTasks prints tasks without their stacks as JSON.
+func (a *app) emitTasks(tasks []kobj.Task) error {
+	for _, t := range tasks {
+		var data any = taskStack{Task: t, Frames: []stack.Frame{}}
+		if a.memoryless {
+			data = procTask{Task: t, Frames: []procFrame{}}
+		}
+		if err := a.emitJSON("task", data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // tasks returns every task. What could not be read is said on standard error
 // and in the exit status; it is an error only if nothing was read.
 func (a *app) tasks(idle bool) ([]kobj.Task, error) {
 	k, err := a.open()
+	if a.withoutMemory("tasks are told by /proc", err) {
+		tasks, err := procfs.Tasks(a.ctx)
+		return partly(a, tasks, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +84,10 @@ func (a *app) tasks(idle bool) ([]kobj.Task, error) {
 // task returns the task whose thread has a pid.
 func (a *app) task(pid int) (kobj.Task, error) {
 	k, err := a.open()
+	if a.withoutMemory("tasks are told by /proc", err) {
+		t, err := procfs.Task(a.ctx, pid)
+		return t, noTask(err)
+	}
 	if err != nil {
 		return kobj.Task{}, err
 	}

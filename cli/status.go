@@ -67,7 +67,7 @@ func statusOf(err error) Status {
 		return se.status
 	case errors.Is(err, context.Canceled):
 		return statusInterrupted
-	case errors.Is(err, live.ErrUnsupported):
+	case errors.Is(err, live.ErrUnsupported), errors.Is(err, errors.ErrUnsupported):
 		return StatusUnsupported
 	case errors.Is(err, live.ErrDenied), errors.Is(err, fs.ErrPermission), mem.CauseOf(err) == mem.Denied:
 		return StatusDenied

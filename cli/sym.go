@@ -27,14 +27,15 @@ func (a *app) symCommand() *cobra.Command {
 		Short:   "Symbols by name, address or pattern",
 		GroupID: groupInspect,
 		Long: `Sym finds symbols of the kernel, its modules and BPF programs: by name, by an
-address inside, or by a pattern with * ? and [].`,
+address inside, or by a pattern with * ? and []. Where the running kernel's
+memory cannot be read they are those of /proc/kallsyms.`,
 		Example: `  ksleuth -t vmcore sym prog_idr
   ksleuth -t vmcore sym 0xffffffff81000123
   ksleuth -t vmcore sym 'bpf_prog_*'
   ksleuth -t vmcore sym nf_conntrack:nf_ct_delete`,
 		Args: atLeast(1, "a name, an address or a pattern"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			k, err := a.open()
+			k, err := a.openSymbols()
 			if err != nil {
 				return err
 			}
@@ -55,7 +56,7 @@ address inside, or by a pattern with * ? and [].`,
 	}
 }
 
-func findSymbols(k *kernel.Kernel, arg string) (syms []kernel.Symbol, off uint64, err error) {
+func findSymbols(k symbols, arg string) (syms []kernel.Symbol, off uint64, err error) {
 	if addr, err := strconv.ParseUint(arg, 0, 64); err == nil {
 		s, off, ok := k.Symbolize(addr)
 		if !ok {

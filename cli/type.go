@@ -60,11 +60,7 @@ func (a *app) typeCommand() *cobra.Command {
   ksleuth -t vmcore type nf_conn              # types of modules, too`,
 		Args: atLeast(1, "the name of a type"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			k, err := a.open()
-			if err != nil {
-				return err
-			}
-			types, err := k.Types()
+			types, modules, err := a.openTypes()
 			if err != nil {
 				return err
 			}
@@ -73,7 +69,7 @@ func (a *app) typeCommand() *cobra.Command {
 			if err != nil {
 				parsed, perr := types.ParseType(name) // "struct foo *" and the like
 				if perr != nil {
-					return asked(errors.Join(err, k.ModuleTypesError()))
+					return asked(errors.Join(err, modules()))
 				}
 				t = parsed
 			}

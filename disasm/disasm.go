@@ -70,7 +70,9 @@ var flows = [...]string{
 // A Disassembler lists code of one kernel. What it needs to know of the kernel
 // it reads once, when first needed. It is safe for concurrent use.
 type Disassembler struct {
-	k       *kernel.Kernel
+	k       *kernel.Kernel // nil where its memory cannot be read
+	syms    Symbols
+	handed  *Handed // in place of memory
 	percpu  func() []kernel.Symbol
 	values  func() []mapRange
 	symbols func() map[string]kernel.Symbol
@@ -81,7 +83,7 @@ type Disassembler struct {
 
 // New returns a disassembler of a kernel's code.
 func New(k *kernel.Kernel) *Disassembler {
-	d := &Disassembler{k: k}
+	d := &Disassembler{k: k, syms: k}
 	d.percpu = sync.OnceValue(k.PerCPUSymbols)
 	d.values = sync.OnceValue(d.mapRanges)
 	d.symbols = sync.OnceValue(func() map[string]kernel.Symbol { return k.LookupAll(tableSymbols...) })
@@ -98,13 +100,15 @@ func New(k *kernel.Kernel) *Disassembler {
 // so by [Listing.Missing]; if none of it can be read, that is an error.
 func (d *Disassembler) Disassemble(c Code, o Options) (Listing, error) {
 	l := Listing{Name: c.Name, Addr: mem.Addr(c.Start), Lines: []Line{}}
-	parts, gaps, err := d.read(c.Start, c.Len)
+	parts, gaps, err := d.bytes(c)
 	if len(parts) == 0 {
 		return l, err
 	}
 	l.Missing = err
 	w := writer{d: d, o: o, code: c, list: &l, base: c.Start}
-	if s, off, ok := d.k.Symbolize(c.Start); ok {
+	if s, off, ok := d.syms.Symbolize(c.Start); c.handed != nil {
+		l.Kind = kernel.KindBPF
+	} else if ok {
 		l.Kind, w.base = s.Kind, c.Start-off
 	}
 	if len(gaps) > 0 {
@@ -130,7 +134,7 @@ type writer struct {
 	code  Code
 	list  *Listing
 	base  uint64 // of the function
-	lines *bpf.Lines
+	lines lineTable
 	last  bpf.Location
 	sites map[uint64]site
 	in    x86.Inst
@@ -150,6 +154,10 @@ func (w *writer) fail(what string, err error) {
 
 // source finds the line table of a BPF program.
 func (w *writer) source() {
+	if w.code.handed != nil {
+		w.lines = w.code.handed.lines
+		return
+	}
 	if w.code.owner == nil && w.list.Kind == kernel.KindBPF {
 		if owner, ok := bpf.OwnerOf(w.d.k, w.code.Start); ok {
 			w.code.owner = &owner

@@ -20,10 +20,11 @@ const maxLen = 16 << 20
 
 // Code is a range of code to be listed.
 type Code struct {
-	Name  string
-	Start uint64
-	Len   int
-	owner *bpf.Owner
+	Name   string
+	Start  uint64
+	Len    int
+	owner  *bpf.Owner
+	handed *handedCode // where memory cannot be read
 }
 
 // A NotFoundError says that there is no code of a name, or more than one.
@@ -47,8 +48,11 @@ func (d *Disassembler) Find(what string, o Options) ([]Code, error) {
 	if prog, ok := strings.CutPrefix(what, "prog:"); ok {
 		return d.findProgram(prog)
 	}
-	if tramp, ok := strings.CutPrefix(what, "tramp:"); ok {
+	if tramp, ok := strings.CutPrefix(what, "tramp:"); ok && d.k != nil {
 		return d.findTrampoline(tramp, o)
+	}
+	if d.k == nil {
+		return nil, notFound("%s is not handed out: of programs alone is the code known where memory cannot be read", what)
 	}
 	addr, err := strconv.ParseUint(what, 0, 64)
 	if err == nil {
@@ -146,16 +150,35 @@ func (d *Disassembler) findProgram(arg string) ([]Code, error) {
 	}
 	for _, c := range out {
 		if c.Len == 0 || c.Start == 0 {
-			return nil, notFound("program %d has no machine code: the kernel interprets it", p.ID)
+			return nil, d.noText(p)
 		}
 	}
+	if d.handed != nil {
+		return out, d.handProgram(p, out)
+	}
 	return out, nil
+}
+
+// noText says why a program has no machine code.
+func (d *Disassembler) noText(p *bpf.Program) error {
+	if d.handed != nil && p.JitedLen > 0 {
+		return &HiddenError{p.ID}
+	}
+	return notFound("program %d has no machine code: the kernel interprets it", p.ID)
 }
 
 // program returns the program with an id, else the only one with a name or tag.
 // A program of which something cannot be read is listed all the same.
 func (d *Disassembler) program(which string) (*bpf.Program, error) {
 	id, notID := strconv.Atoi(which)
+	if d.handed != nil {
+		for _, p := range d.handed.Progs {
+			if notID == nil && p.ID == id {
+				return p, nil
+			}
+		}
+		return oneNamed(d.handed.Progs, which)
+	}
 	if notID == nil {
 		p, err := d.programs(id)
 		switch {
@@ -166,9 +189,25 @@ func (d *Disassembler) program(which string) (*bpf.Program, error) {
 		}
 	}
 	progs, err := d.programs()
+	p, none := oneNamed(progs, which)
+	found := slices.ContainsFunc(progs, called(which))
+	// Of a running kernel, what cannot be read has gone.
+	if !found && err != nil && !d.k.Live() && len(progs) < d.countPrograms() {
+		return nil, fmt.Errorf("there is no BPF program %s among the %d that could be read: %w", which, len(progs), err)
+	}
+	return p, none
+}
+
+// called says of a program whether it has a name or tag.
+func called(which string) func(*bpf.Program) bool {
+	return func(p *bpf.Program) bool { return p.Name == which || p.Tag == which }
+}
+
+// oneNamed returns the only program with a name or tag.
+func oneNamed(progs []*bpf.Program, which string) (*bpf.Program, error) {
 	var named []*bpf.Program
 	for _, p := range progs {
-		if p.Name == which || p.Tag == which {
+		if called(which)(p) {
 			named = append(named, p)
 		}
 	}
@@ -177,8 +216,6 @@ func (d *Disassembler) program(which string) (*bpf.Program, error) {
 		return named[0], nil
 	case len(named) > 1:
 		return nil, notFound("%d BPF programs are called %s: name one by its id, prog:%s", len(named), which, strings.Join(ids(named), ", prog:"))
-	case err != nil && !d.k.Live() && len(progs) < d.countPrograms(): // of a running kernel, others have gone
-		return nil, fmt.Errorf("there is no BPF program %s among the %d that could be read: %w", which, len(progs), err)
 	}
 	return nil, noProgram(progs, which)
 }

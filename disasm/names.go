@@ -27,7 +27,7 @@ func (w *writer) symbol(addr uint64) (string, uint64, bool) {
 
 // name names an address of the kernel: a symbol, or memory of a BPF map.
 func (d *Disassembler) name(addr uint64) (string, uint64, bool) {
-	s, off, ok := d.k.Symbolize(addr)
+	s, off, ok := d.syms.Symbolize(addr)
 	if !ok {
 		name, ok := d.mapAt(addr)
 		return name, 0, ok
@@ -80,6 +80,9 @@ func (w *writer) refs() []string {
 // symbols of their own.
 func (d *Disassembler) stringAt(addr uint64) (string, bool) {
 	const least, most, limit = 3, 40, 512
+	if d.k == nil {
+		return "", false
+	}
 	m, err := d.k.Walk(addr)
 	if err != nil || m.Writable || m.Exec {
 		return "", false
@@ -113,7 +116,7 @@ func plus(name string, off uint64) string {
 func (d *Disassembler) perCPU(addr uint64) (string, uint64, bool) {
 	s, off, ok := kernel.Symbol{}, uint64(0), false
 	if addr>>63 == 1 {
-		s, off, ok = d.k.Symbolize(addr)
+		s, off, ok = d.syms.Symbolize(addr)
 	} else if syms := d.percpu(); len(syms) > 0 {
 		i, found := slices.BinarySearchFunc(syms, addr, func(s kernel.Symbol, a uint64) int { return cmp.Compare(s.Addr, a) })
 		if !found {
@@ -128,7 +131,7 @@ func (d *Disassembler) perCPU(addr uint64) (string, uint64, bool) {
 		return "", 0, false
 	}
 	path, rest := "", off
-	types, err := d.k.Types()
+	types, err := d.types()
 	for _, name := range d.aliases(s) {
 		if err != nil {
 			break

@@ -110,7 +110,7 @@ func (d *Disassembler) thunkNote(in *x86.Inst, next []byte) string {
 	if in.Flow() == x86.FlowCall {
 		verb = "call"
 	}
-	s, off, ok := d.k.Symbolize(target)
+	s, off, ok := d.syms.Symbolize(target)
 	switch {
 	case !ok && target>>63 == 1:
 		if reg, _ := d.thunk(target); reg != 0 {
@@ -126,7 +126,7 @@ func (d *Disassembler) thunkNote(in *x86.Inst, next []byte) string {
 			_, how := d.thunk(target)
 			return fmt.Sprintf("retpoline: %s *%%%s%s", verb, reg, how)
 		}
-	case strings.HasPrefix(s.Name, staticTrampoline):
+	case strings.HasPrefix(s.Name, staticTrampoline) && d.k != nil:
 		var t x86.Inst
 		code := make([]byte, x86.MaxLen)
 		if d.k.Mem().ReadMem(code, target) == nil && t.Decode(code, target) == nil {
@@ -152,7 +152,7 @@ func thunkReg(name string) string {
 // on, the kernel has written a plain jump into it.
 func (d *Disassembler) thunk(addr uint64) (x86.Reg, string) {
 	code := make([]byte, 2*x86.MaxLen)
-	if d.k.Mem().ReadMem(code, addr) != nil {
+	if d.k == nil || d.k.Mem().ReadMem(code, addr) != nil {
 		return 0, ""
 	}
 	fenced := ""

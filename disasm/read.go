@@ -20,6 +20,14 @@ type part struct {
 // rest is one gap.
 const maxGaps = 64
 
+// bytes returns code, read or handed out.
+func (d *Disassembler) bytes(c Code) ([]part, []Gap, error) {
+	if c.handed != nil {
+		return []part{{c.Start, c.handed.text}}, nil, nil
+	}
+	return d.read(c.Start, c.Len)
+}
+
 // read reads n bytes, and where memory cannot be read goes on at the next page.
 // The error is the first one.
 func (d *Disassembler) read(start uint64, n int) ([]part, []Gap, error) {

@@ -90,6 +90,9 @@ func (e entry) flagged(name string) (addr, flags uint64) {
 // to fail.
 func (d *Disassembler) sitesIn(start, end uint64, fail func(string, error)) map[uint64]site {
 	out := make(map[uint64]site)
+	if d.k == nil {
+		return out // BPF code has none
+	}
 	if s, _, ok := d.k.Symbolize(start); ok && s.Kind != kernel.KindKernel && s.Kind != kernel.KindModule {
 		return out
 	}

@@ -3,6 +3,7 @@ package disasm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ksleuth/ksleuth/bpf"
@@ -18,7 +19,7 @@ func (w *writer) xlated() {
 	if !w.o.Xlated || owner == nil || len(w.list.Lines) == 0 {
 		return
 	}
-	insns, err := w.d.bpfInsns(*owner)
+	insns, err := w.d.bpfInsns(w.code)
 	if err != nil {
 		w.fail("no BPF instructions", err)
 		return
@@ -74,17 +75,17 @@ func (w *writer) nextInsn(addr uint64) (int, bool) {
 }
 
 // bpfInsns returns the BPF instructions of a function as text.
-func (d *Disassembler) bpfInsns(o bpf.Owner) ([]Insn, error) {
-	raw, err1 := o.Insns(d.k)
-	first, err2 := o.FirstInsn(d.k)
-	if err := errors.Join(err1, err2); err != nil {
+func (d *Disassembler) bpfInsns(c Code) ([]Insn, error) {
+	raw, first, err := d.rawInsns(c)
+	if err != nil {
 		return nil, err
 	}
+	o := *c.owner
 	firsts := make(map[int]int)
 	names := bpfNames{
 		call: func(i int, in bpfInsn) string {
 			if in.src == pseudoCall && in.code&0xf0 != jmpTailCall {
-				return d.subprogName(o, i, in, firsts)
+				return d.subprogName(c, i, in, firsts)
 			}
 			return d.callName(o, in)
 		},
@@ -104,6 +105,26 @@ func (d *Disassembler) bpfInsns(o bpf.Owner) ([]Insn, error) {
 	return out, nil
 }
 
+// rawInsns returns the BPF instructions of a function and the index of the
+// first.
+func (d *Disassembler) rawInsns(c Code) ([]byte, int, error) {
+	if c.handed != nil {
+		return c.handed.insns()
+	}
+	raw, err1 := c.owner.Insns(d.k)
+	first, err2 := c.owner.FirstInsn(d.k)
+	return raw, first, errors.Join(err1, err2)
+}
+
+// firstInsn returns the index of the first instruction of a function of the
+// program that c is of.
+func (d *Disassembler) firstInsn(c Code, n int) (int, error) {
+	if c.handed != nil {
+		return c.handed.firstInsn(n)
+	}
+	return bpf.Owner{Prog: c.owner.Prog, Subprog: n}.FirstInsn(d.k)
+}
+
 // Meanings of the second register of calls and of 64-bit constants
 // (include/uapi/linux/bpf.h).
 const (
@@ -116,22 +137,22 @@ const (
 // field is its number, the other the distance: the constant and the offset,
 // until some kernel of 7.x exchanged them. firsts remembers where functions
 // begin.
-func (d *Disassembler) subprogName(o bpf.Owner, i int, in bpfInsn, firsts map[int]int) string {
+func (d *Disassembler) subprogName(c Code, i int, in bpfInsn, firsts map[int]int) string {
 	for _, f := range [][2]int{{int(in.off), int(in.imm)}, {int(in.imm), int(in.off)}} {
 		distance, n := f[0], f[1]
-		if n < 0 || n >= len(o.Prog.Subprogs) {
+		if n < 0 || n >= len(c.owner.Prog.Subprogs) {
 			continue
 		}
 		first, known := firsts[n]
 		if !known {
 			var err error
-			if first, err = (bpf.Owner{Prog: o.Prog, Subprog: n}).FirstInsn(d.k); err != nil {
+			if first, err = d.firstInsn(c, n); err != nil {
 				continue
 			}
 			firsts[n] = first
 		}
 		if first == i+distance+1 {
-			return fmt.Sprintf("pc%+d#%s", distance, o.Prog.Subprogs[n].Name)
+			return fmt.Sprintf("pc%+d#%s", distance, c.owner.Prog.Subprogs[n].Name)
 		}
 	}
 	return fmt.Sprintf("pc%+d", in.off)
@@ -140,8 +161,9 @@ func (d *Disassembler) subprogName(o bpf.Owner, i int, in bpfInsn, firsts map[in
 // callName names the helper or kfunc that an instruction calls. The constant of
 // a helper's call is the distance to it from __bpf_call_base.
 func (d *Disassembler) callName(o bpf.Owner, in bpfInsn) string {
-	if in.code&0xf0 == jmpTailCall {
-		return "bpf_tail_call#12" // BPF_FUNC_tail_call
+	// BPF_FUNC_tail_call, by which bpf(2) hands it out.
+	if in.code&0xf0 == jmpTailCall || d.handed != nil && in.src == 0 && in.imm == 12 {
+		return "bpf_tail_call#12"
 	}
 	if in.src == pseudoKfuncCall {
 		if name := d.kfuncName(o, in); name != "" {
@@ -149,8 +171,8 @@ func (d *Disassembler) callName(o bpf.Owner, in bpfInsn) string {
 		}
 		return fmt.Sprintf("kernel-function#%d", in.imm)
 	}
-	if base, ok := d.symbols()["__bpf_call_base"]; ok {
-		if s, off, ok := d.k.Symbolize(base.Addr + uint64(int64(in.imm))); ok && off == 0 {
+	if base, ok := d.symbols()[callBase]; ok {
+		if s, off, ok := d.syms.Symbolize(base.Addr + uint64(int64(in.imm))); ok && off == 0 {
 			return fmt.Sprintf("%s#%d", s.Name, in.imm)
 		}
 	}
@@ -161,10 +183,39 @@ func (d *Disassembler) callName(o bpf.Owner, in bpfInsn) string {
 // kernel's BTF or that of a module which the program has a list of
 // (1cf3bfc60f98, 6.4), and before that the distance of it, as of a helper.
 func (d *Disassembler) kfuncName(o bpf.Owner, in bpfInsn) string {
-	if base, ok := d.symbols()["__bpf_call_base"]; ok {
-		if s, off, ok := d.k.Symbolize(base.Addr + uint64(int64(in.imm))); ok && off == 0 && !d.k.Object("bpf_kfunc_desc", 0).Has("addr") {
+	if base, ok := d.symbols()[callBase]; ok {
+		if s, off, ok := d.syms.Symbolize(base.Addr + uint64(int64(in.imm))); ok && off == 0 && !d.kfuncAddrs() {
 			return s.Name
 		}
+	}
+	if name := d.describedKfunc(o, in); name != "" {
+		return name
+	}
+	if types, err := d.types(); err == nil && in.off == 0 && in.imm > 0 {
+		if t, err := types.ByID("", uint32(in.imm)); err == nil && t.Kind() == ctype.Func {
+			return t.Name()
+		}
+	}
+	return ""
+}
+
+// kfuncAddrs says whether this kernel lists the addresses of kfuncs.
+func (d *Disassembler) kfuncAddrs() bool {
+	if d.k != nil {
+		return d.k.Object("bpf_kfunc_desc", 0).Has("addr")
+	}
+	types, err := d.types()
+	if err != nil {
+		return false
+	}
+	desc, err := types.Struct("bpf_kfunc_desc")
+	return err == nil && slices.ContainsFunc(desc.Members(), func(m ctype.Member) bool { return m.Name == "addr" })
+}
+
+// describedKfunc names a kfunc by the program's list of them.
+func (d *Disassembler) describedKfunc(o bpf.Owner, in bpfInsn) string {
+	if d.k == nil {
+		return ""
 	}
 	const maxDescs = 256
 	tab := d.k.Object("bpf_prog", uint64(o.Prog.Addr)).Deref("aux").Deref("kfunc_tab")
@@ -174,13 +225,8 @@ func (d *Disassembler) kfuncName(o bpf.Owner, in bpfInsn) string {
 		if int32(desc.Uint("func_id")) != in.imm || uint16(desc.Uint("offset")) != uint16(in.off) {
 			continue
 		}
-		if s, off, ok := d.k.Symbolize(desc.Ptr("addr")); ok && off == 0 {
+		if s, off, ok := d.syms.Symbolize(desc.Ptr("addr")); ok && off == 0 {
 			return s.Name
-		}
-	}
-	if types, err := d.k.Types(); err == nil && in.off == 0 && in.imm > 0 {
-		if t, err := types.ByID("", uint32(in.imm)); err == nil && t.Kind() == ctype.Func {
-			return t.Name()
 		}
 	}
 	return ""
@@ -192,6 +238,9 @@ func (d *Disassembler) constName(in bpfInsn, v uint64) string {
 	if in.src == pseudoFunc {
 		return fmt.Sprintf("subprog[%+d]", in.imm)
 	}
+	if text := d.handedConst(in, v); text != "" {
+		return text
+	}
 	if r, ok := d.mapRangeAt(v); ok {
 		text := fmt.Sprintf("map[id:%d]", r.m.ID)
 		if r.elem != 0 {
@@ -199,10 +248,24 @@ func (d *Disassembler) constName(in bpfInsn, v uint64) string {
 		}
 		return text + comment(r.m.Name)
 	}
-	if s, off, ok := d.k.Symbolize(v); ok {
+	if s, off, ok := d.syms.Symbolize(v); ok {
 		return fmt.Sprintf("%#x", v) + comment(plus(s.String(), off))
 	}
 	return ""
+}
+
+// callBase is what calls of helpers are relative to.
+const callBase = "__bpf_call_base"
+
+// types returns the kernel's types.
+func (d *Disassembler) types() (*ctype.Types, error) {
+	switch {
+	case d.k != nil:
+		return d.k.Types()
+	case d.handed.Types == nil:
+		return nil, ctype.ErrNotFound
+	}
+	return d.handed.Types, nil
 }
 
 func comment(name string) string {

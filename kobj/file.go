@@ -12,8 +12,8 @@ import (
 // A File is an open file of a process.
 type File struct {
 	FD   int      `json:"fd"`
-	Addr mem.Addr `json:"addr"` // of the struct file
-	Type string   `json:"type"` // REG DIR CHR BLK FIFO SOCK LNK, or the kind of an anonymous inode
+	Addr mem.Addr `json:"addr,omitzero"` // of the struct file; 0 where memory cannot be read
+	Type string   `json:"type"`          // REG DIR CHR BLK FIFO SOCK LNK, or the kind of an anonymous inode
 	Path string   `json:"path"`
 	Ops  string   `json:"ops"` // name of its file_operations: tells what the private data is
 	// Private is file.private_data: for BPF files the program, map, link or
@@ -92,6 +92,9 @@ func file(k *kernel.Kernel, fd int, addr uint64) (File, error) {
 	case 0x09041934: // ANON_INODE_FS_MAGIC
 		f.Type = "ANON"
 		f.Path = "anon_inode:" + strings.TrimPrefix(f.Path, "/")
+	case 0x50494446: // PID_FS_MAGIC, where pidfds are since cb12fd8e0dab (6.9)
+		f.Type = "ANON"
+		f.Path = "anon_inode:[pidfd]"
 	case 0x534F434B: // SOCKFS_MAGIC
 		f.Path = fmt.Sprintf("socket:[%d]", inode.Uint("i_ino"))
 	case 0x50495045: // PIPEFS_MAGIC

@@ -1,6 +1,7 @@
 package kobj
 
 import (
+	"strings"
 	"time"
 
 	"github.com/ksleuth/ksleuth/kernel"
@@ -84,4 +85,16 @@ func Taint(k *kernel.Kernel) (letters string, why []string, err error) {
 		}
 	}
 	return letters, why, nil
+}
+
+// TaintBits returns the flags that letters stand for: the opposite of [Taint].
+// Letters that stand for none are passed over.
+func TaintBits(letters string) uint64 {
+	var mask uint64
+	for bit, t := range taints {
+		if strings.Contains(letters, t.letter) {
+			mask |= 1 << bit
+		}
+	}
+	return mask
 }

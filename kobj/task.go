@@ -13,10 +13,10 @@ import (
 
 // A Task is one thread of the system.
 type Task struct {
-	Addr    mem.Addr      `json:"addr"` // of the struct task_struct
-	PID     int           `json:"pid"`  // of the thread
-	TGID    int           `json:"tgid"` // of the process: what user space calls its pid
-	PPID    int           `json:"ppid"` // of the parent process
+	Addr    mem.Addr      `json:"addr,omitzero"` // of the struct task_struct; 0 where memory cannot be read
+	PID     int           `json:"pid"`           // of the thread
+	TGID    int           `json:"tgid"`          // of the process: what user space calls its pid
+	PPID    int           `json:"ppid"`          // of the parent process
 	Comm    string        `json:"comm"`
 	State   string        `json:"state"` // one letter, as in ps: R S D T t X Z P I
 	CPU     int           `json:"cpu"`

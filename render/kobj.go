@@ -113,7 +113,7 @@ func (p *Printer) TaskTree(tasks []kobj.Task) {
 func (p *Printer) Files(files []kobj.File, object func(kobj.File) string) {
 	p.Line(p.Label(fmt.Sprintf("%4s  %-5s %-18s  %s", "FD", "TYPE", "FILE", "PATH")))
 	for _, f := range files {
-		line := fmt.Sprintf("%4d  %-5s 0x%016x  %s", f.FD, f.Type, uint64(f.Addr), Clean(f.Path))
+		line := fmt.Sprintf("%4d  %-5s %-18s  %s", f.FD, f.Type, known(uint64(f.Addr)), Clean(f.Path))
 		if o := object(f); o != "" {
 			line += "  " + p.Name(Clean(o))
 		}
@@ -130,13 +130,25 @@ func (p *Printer) Task(t kobj.Task) {
 	case t.State == "R":
 		what = "runnable"
 	}
-	p.Line(p.Label(fmt.Sprintf("pid %d  %s", t.PID, Clean(t.Comm))) + p.Dim(fmt.Sprintf("  CPU %d, %s, task_struct %s", t.CPU, what, t.Addr)))
+	line := fmt.Sprintf("  CPU %d, %s", t.CPU, what)
+	if t.Addr != 0 {
+		line += fmt.Sprintf(", task_struct %s", t.Addr)
+	}
+	p.Line(p.Label(fmt.Sprintf("pid %d  %s", t.PID, Clean(t.Comm))) + p.Dim(line))
+}
+
+// known is an address in a table, "-" where it is not known.
+func known(addr uint64) string {
+	if addr == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("0x%016x", addr)
 }
 
 // Modules writes loaded modules as a table.
 func (p *Printer) Modules(mods []*kernel.Module) {
 	p.Line(p.Label(fmt.Sprintf("%-18s %9s %5s  %-8s %s", "BASE", "SIZE", "USED", "STATE", "NAME")))
 	for _, m := range mods {
-		p.Line(fmt.Sprintf("0x%016x %9d %5d  %-8s %s", m.Base(), m.Size(), m.Refs, m.State, Clean(m.Name)))
+		p.Line(fmt.Sprintf("%-18s %9d %5d  %-8s %s", known(m.Base()), m.Size(), m.Refs, m.State, Clean(m.Name)))
 	}
 }

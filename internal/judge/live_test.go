@@ -3,6 +3,7 @@ package judge
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -57,6 +58,7 @@ func TestLive(t *testing.T) {
 					t.Run("dump", l.dump)
 				})
 			}
+			t.Run("without memory", func(t *testing.T) { withoutMemory(&liveGuest{g.VM, t}) })
 			t.Run("refused", func(t *testing.T) { refused(&liveGuest{g.VM, t}) })
 			t.Run("running", func(t *testing.T) { runningTasks(&liveGuest{g.VM, t}) })
 			t.Run("nothing left", func(t *testing.T) { nothingLeft(&liveGuest{g.VM, t}) })
@@ -275,6 +277,98 @@ func timeless(answer string) string {
 	return out.String()
 }
 
+// withoutMemory holds what /proc and the kernel's log tell against what its
+// memory tells: the same, but for what it takes memory to know.
+func withoutMemory(g *liveGuest) {
+	t := g.t
+	both := func(command ...string) (with, without []map[string]any) {
+		for i, memory := range []string{"kcore", "none"} {
+			answer := g.ksleuth(cli.StatusOK, slices.Concat([]string{"--memory", memory, "-o", "json"}, command)...)
+			if memory == "none" {
+				note, rest, _ := strings.Cut(answer, "\n")
+				qt.Check(t, qt.StringContains(note, "memory cannot be read"))
+				answer = rest
+			}
+			typ := map[string]string{"ps": "task", "bt": "task", "files": "file", "mods": "module", "log": "log"}[command[0]]
+			*[]*[]map[string]any{&with, &without}[i] = decode[map[string]any](t, typ, answer)
+		}
+		return with, without
+	}
+	// lacks returns r without some fields.
+	lacks := func(r map[string]any, fields ...string) map[string]any {
+		r = maps.Clone(r)
+		for _, f := range fields {
+			delete(r, f)
+		}
+		return r
+	}
+	with, without := both("ps")
+	want := map[any]map[string]any{}
+	for _, k := range with {
+		want[k["pid"]] = k
+	}
+	same, pid, holder := 0, "", ""
+	for _, got := range without {
+		w := want[got["pid"]]
+		if w == nil {
+			continue // of ksleuth itself, or a worker
+		}
+		// The names of kernel threads are in full.
+		if name := fmt.Sprint(w["comm"]); got["kernel_thread"] == true && strings.HasPrefix(fmt.Sprint(got["comm"]), name) {
+			got["comm"] = name
+		}
+		changes := []string{"addr", "running", "run_time_ns", "cpu", "state"}
+		qt.Check(t, qt.DeepEquals(lacks(got, changes...), lacks(w, changes...)))
+		same++
+		if w["comm"] == "guest" && w["pid"] == w["tgid"] {
+			holder = fmt.Sprint(w["pid"]) // of BPF objects
+		}
+		if w["comm"] == "sleeper-a" && w["pid"] == w["tgid"] {
+			pid = fmt.Sprint(w["pid"])
+			qt.Check(t, qt.DeepEquals(lacks(got, "addr", "running"), lacks(w, "addr", "running"))) // it does nothing
+		}
+	}
+	qt.Check(t, qt.IsTrue(same > 40), qt.Commentf("%d tasks are alike", same))
+	for _, c := range []struct {
+		command []string
+		lacks   []string
+	}{
+		{[]string{"mods"}, []string{"addr"}},
+		{[]string{"files", pid}, []string{"addr", "ops", "private"}},
+		{[]string{"files", holder}, []string{"addr", "ops", "private"}},
+	} {
+		with, without := both(c.command...)
+		qt.Check(t, qt.Equals(len(without), len(with)), qt.Commentf("%q", c.command))
+		for i := range min(len(with), len(without)) {
+			qt.Check(t, qt.DeepEquals(without[i], lacks(with[i], c.lacks...)), qt.Commentf("%q", c.command))
+		}
+	}
+	with, without = both("log")
+	qt.Assert(t, qt.IsTrue(len(with) > 100 && len(without) >= len(with)))
+	for i, r := range with {
+		ns, err := r["time_ns"].(json.Number).Int64()
+		qt.Assert(t, qt.IsNil(err))
+		r["time_ns"] = json.Number(fmt.Sprint(ns / 1000 * 1000))
+		if without[i]["caller"] == nil {
+			r = lacks(r, "caller", "caller_is_cpu")
+		}
+		qt.Check(t, qt.DeepEquals(without[i], r))
+	}
+	with, without = both("bt", pid)
+	for _, ks := range [][]map[string]any{with, without} {
+		qt.Assert(t, qt.HasLen(ks, 1))
+		var frames []any
+		for _, f := range ks[0]["frames"].([]any) {
+			f := f.(map[string]any)
+			if !strings.Contains(f["symbol"].(string), "schedule") { // the kernel leaves out how the task slept
+				frames = append(frames, lacks(f, "pc", "sp", "running"))
+			}
+		}
+		ks[0]["frames"] = frames
+	}
+	qt.Check(t, qt.DeepEquals(without[0]["frames"], with[0]["frames"]))
+}
+
 // refused checks what is said where reading memory is not permitted.
 func refused(g *liveGuest) {
 	const rawIO, admin, perfmon, bpf = "17", "21", "38", "39"
@@ -382,7 +476,8 @@ func TestLiveLockdown(t *testing.T) {
 			t.Parallel()
 			g := bootLive(t, kernel, func(c *vm.Config) { c.Cmdline = "lockdown=confidentiality" })
 			// First by the command line, then as securityfs says it.
-			for _, command := range [][]string{{guestKsleuth, "ps"}, {guestTester, "secured", guestKsleuth, "ps"}} {
+			for _, command := range [][]string{{guestKsleuth}, {guestTester, "secured", guestKsleuth}} {
+				command = append(command, "print", "init_task.pid")
 				status, out, errs := g.run(command[0], command[1:]...)
 				qt.Check(t, qt.Equals(status, cli.StatusDenied), qt.Commentf("%s", errs))
 				qt.Check(t, qt.Equals(out, ""))

@@ -31,6 +31,7 @@ var layers = [][]string{
 	{"unwind", "bpf", "kobj"},
 	{"bpfsys"},
 	{"stack", "disasm", "bpfview"},
+	{"procfs"}, // the same without memory
 	{"report", "graph"},
 	{"render"},
 	{"cli"},
