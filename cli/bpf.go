@@ -12,7 +12,6 @@ import (
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/bpfview"
 	"github.com/ksleuth/ksleuth/ctype"
-	"github.com/ksleuth/ksleuth/live"
 )
 
 // bpfSource returns where BPF objects are looked at. On the running kernel
@@ -20,9 +19,7 @@ import (
 // read, that is said and bpf(2) tells the rest.
 func (a *app) bpfSource() (bpfview.Source, error) {
 	k, err := a.open()
-	var closed *live.Error
-	if errors.As(err, &closed) {
-		a.note("BPF objects are told by bpf(2) alone: " + closed.Error())
+	if a.withoutMemory("BPF objects are told by bpf(2)", err) {
 		return bpfview.Source{Running: true, Users: true}, nil
 	}
 	if err != nil {

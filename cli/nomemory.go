@@ -106,6 +106,20 @@ func (a *app) openTypes() (types *ctype.Types, modules func() error, err error) 
 	return types, k.ModuleTypesError, err
 }
 
+// withoutMemory reports whether err says that the running kernel's memory
+// cannot be read, so that something else is to answer; it says so, once.
+func (a *app) withoutMemory(told string, err error) bool {
+	var closed *live.Error
+	if !errors.As(err, &closed) {
+		return false
+	}
+	if !a.memoryless {
+		a.note(told + " alone: " + closed.Error())
+	}
+	a.memoryless = true
+	return true
+}
+
 // openDisassembler returns a disassembler for what the command line names.
 // Where the running kernel's memory cannot be read, bpf(2) hands out BPF
 // programs. What it needs is let go of by done.
@@ -114,18 +128,16 @@ func (a *app) openDisassembler(what string, o disasm.Options) (d *disasm.Disasse
 	if err == nil {
 		return disasm.New(k), func() {}, nil
 	}
-	var closed *live.Error
-	if !errors.As(err, &closed) || !strings.HasPrefix(what, "prog:") {
+	if !strings.HasPrefix(what, "prog:") || !a.withoutMemory("BPF code, without what it refers to in memory, is told by bpf(2)", err) {
 		return nil, nil, err
 	}
 	progs, err := bpfsys.Programs()
 	done = func() { progs.Close() }
 	if err != nil && (progs == nil || len(progs.Objects) == 0) {
 		done()
-		return nil, nil, errors.Join(closed, err)
+		return nil, nil, err
 	}
 	a.gap(err)
-	a.note("BPF code is told by bpf(2) alone, without what it refers to in memory: " + closed.Error())
 	h := disasm.Handed{Progs: progs.Objects, CodeOf: func(id int) (*bpfsys.Code, error) { return bpfsys.CodeOf(progs, id) }}
 	if syms, err := listedSymbols(); err == nil {
 		h.Symbols = syms

@@ -10,7 +10,6 @@ import (
 	"github.com/ksleuth/ksleuth/bpfsys"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
-	"github.com/ksleuth/ksleuth/live"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/procfs"
 	"github.com/ksleuth/ksleuth/render"
@@ -41,20 +40,6 @@ type (
 		Caller *uint32 `json:"caller,omitempty"`
 	}
 )
-
-// withoutMemory reports whether err says that the running kernel's memory
-// cannot be read, so that something else is to answer; it says so, once.
-func (a *app) withoutMemory(told string, err error) bool {
-	var closed *live.Error
-	if !errors.As(err, &closed) {
-		return false
-	}
-	if !a.memoryless {
-		a.note(told + " alone: " + closed.Error())
-	}
-	a.memoryless = true
-	return true
-}
 
 // procModules returns the modules that /proc tells.
 func (a *app) procModules() ([]*kernel.Module, error) {

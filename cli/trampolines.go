@@ -34,6 +34,9 @@ The list is in the kernel's memory alone: without access to that there is none.`
   ksleuth trampolines tramp:0xffffffffc0201000
   ksleuth -t vmcore -o json trampolines | jq 'select(.data.keeps_tail_call_cnt == false)'`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := a.open(); err != nil { // nothing else has them
+				return err
+			}
 			src, err := a.bpfSource()
 			if err != nil {
 				return err
