@@ -43,7 +43,7 @@ The list is in the kernel's memory alone: without access to that there is none.`
 			}
 			all, err := src.Trampolines(a.ctx)
 			if errors.Is(err, bpfview.ErrNoMemory) {
-				return &statusError{StatusDenied, err}
+				return &statusError{StatusUnsupported, err} // there is memory, but nothing in it can be found
 			}
 			if all, err = partly(a, all, err); err != nil {
 				return err
