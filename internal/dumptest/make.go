@@ -251,7 +251,7 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 func (s *scene) start(ctx context.Context, v *vm.VM) (*vm.Process, error) {
 	var stderr strings.Builder
 	ready := make(chan struct{}, 1)
-	p, err := v.StartProcess(ctx, vm.Cmd{Path: s.program().path, Args: strings.Fields(s.workload), Stdout: announce(ready), Stderr: &stderr})
+	p, err := v.StartProcess(ctx, vm.Cmd{Path: s.program().path, Args: strings.Fields(s.workload), Stdout: Announce(ready), Stderr: &stderr})
 	if err != nil {
 		return nil, err
 	}
@@ -265,10 +265,11 @@ func (s *scene) start(ctx context.Context, v *vm.VM) (*vm.Process, error) {
 	}
 }
 
-// announce is a writer that tells of its first write.
-type announce chan<- struct{}
+// An Announce is a writer that tells of its first write.
+type Announce chan<- struct{}
 
-func (a announce) Write(p []byte) (int, error) {
+// Write tells, and drops what is written.
+func (a Announce) Write(p []byte) (int, error) {
 	select {
 	case a <- struct{}{}:
 	default:

@@ -14,6 +14,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/ksleuth/ksleuth/cli"
+	"github.com/ksleuth/ksleuth/internal/dumptest"
 	"github.com/ksleuth/ksleuth/vm"
 )
 
@@ -89,7 +90,7 @@ func bootLive(t testing.TB, kernel string, change func(*vm.Config)) *liveGuest {
 func (g *liveGuest) start(path string, args ...string) *vm.Process {
 	g.t.Helper()
 	ready := make(chan struct{}, 1)
-	p, err := g.StartProcess(g.t.Context(), vm.Cmd{Path: path, Args: args, Stdout: announce(ready)})
+	p, err := g.StartProcess(g.t.Context(), vm.Cmd{Path: path, Args: args, Stdout: dumptest.Announce(ready)})
 	qt.Assert(g.t, qt.IsNil(err))
 	ended, stop := context.WithCancelCause(g.t.Context())
 	go func() { stop(p.Wait(context.WithoutCancel(g.t.Context()))) }()
@@ -99,17 +100,6 @@ func (g *liveGuest) start(path string, args ...string) *vm.Process {
 		g.t.Fatalf("%s %s ended: %v", path, strings.Join(args, " "), context.Cause(ended))
 	}
 	return p
-}
-
-// announce is a writer that tells of its first write.
-type announce chan<- struct{}
-
-func (a announce) Write(p []byte) (int, error) {
-	select {
-	case a <- struct{}{}:
-	default:
-	}
-	return len(p), nil
 }
 
 // run runs a program in the guest.

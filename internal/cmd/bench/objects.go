@@ -53,7 +53,7 @@ func objects(ctx context.Context, w io.Writer, binary string, runs int) error {
 	}
 	defer guest.Close()
 	ready := make(chan struct{}, 1)
-	if _, err := guest.StartProcess(ctx, vm.Cmd{Path: guestScene, Args: []string{"many", many}, Stdout: announce(ready), Stderr: os.Stderr}); err != nil {
+	if _, err := guest.StartProcess(ctx, vm.Cmd{Path: guestScene, Args: []string{"many", many}, Stdout: dumptest.Announce(ready), Stderr: os.Stderr}); err != nil {
 		return err
 	}
 	select {
@@ -109,15 +109,4 @@ func objectsOf(ctx context.Context, w io.Writer, guest *vm.VM, what string, runs
 			strings.Join(commands[2*i][1:], " "), ours.Seconds(), form+what+" show", theirs.Seconds(), ours.Seconds()/theirs.Seconds())
 	}
 	return nil
-}
-
-// announce is a writer that tells of its first write.
-type announce chan<- struct{}
-
-func (a announce) Write(p []byte) (int, error) {
-	select {
-	case a <- struct{}{}:
-	default:
-	}
-	return len(p), nil
 }
