@@ -37,6 +37,9 @@ def open_dump(dump, vmlinux):
     return prog
 
 
+CALLEE_SAVED = ["rbx", "rbp", "rsp", "r12", "r13", "r14", "r15"]
+
+
 def frames(trace):
     """What a stack trace says, innermost first, without the user's frames, and
     whether drgn itself says that it lost its way."""
@@ -55,7 +58,8 @@ def frames(trace):
             name = prog.symbol(f.pc if f.interrupted else f.pc - 1).name
         except LookupError:
             name = ""
-        out.append({"pc": hex(f.pc), "symbol": name})
+        known = f.registers()
+        out.append({"pc": hex(f.pc), "symbol": name, "regs": {r: hex(known[r]) for r in CALLEE_SAVED if r in known}})
     return out, False
 
 
