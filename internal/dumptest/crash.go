@@ -1,6 +1,8 @@
 package dumptest
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -19,6 +21,9 @@ type Crash struct {
 	patch   string   // machine code in hexadecimal; {symbol} stands for its address
 	cmdline string   // on top of what makes every oops a panic
 	kernels []string // where it is made; nil for 6.1 alone
+	run     string   // workload of internal/runscene; "" for the ordinary program's
+	at      string   // function to patch, or "" for getpgid(2)
+	modules []string
 }
 
 // patched is the function whose code is replaced.
@@ -47,6 +52,9 @@ var Crashes = []Crash{
 	// schedule_timeout_uninterruptible(0x10000)
 	{Name: "hung-task", patch: "bf00000100 48b8{schedule_timeout_uninterruptible} ffd0",
 		cmdline: "hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=3 sysctl.kernel.hung_task_check_interval_secs=1"},
+	// The driver of a network device is asked for the device's statistics.
+	{Name: "null-module", patch: "31c0 488b4010", run: "netstats", at: "dummy:dummy_get_stats64", modules: []string{"dummy"}, kernels: []string{"6.1", "6.12"}},
+	{Name: "oom", run: "oom", cmdline: "sysctl.vm.panic_on_oom=2"},
 }
 
 // Kernels returns the kernels on which the crash is made.
@@ -69,10 +77,13 @@ func crashScenes() []scene {
 	for _, c := range Crashes {
 		for _, kernel := range c.Kernels() {
 			s := scene{
-				name: "crash-" + c.Name + "-" + kernel, kernel: kernel, workload: "getpgid", patch: c.patch, brief: true,
-				cmdline: strings.TrimSpace("oops=panic panic=0 " + c.cmdline), trigger: panicked,
+				name: "crash-" + c.Name + "-" + kernel, kernel: kernel, workload: "getpgid", patch: c.patch, at: c.at, brief: true,
+				cmdline: strings.TrimSpace("oops=panic panic=0 " + c.cmdline), trigger: panicked, modules: c.modules,
 			}
-			if c.patch == "" {
+			switch {
+			case c.run != "":
+				s.guest, s.workload = "runscene", c.run
+			case c.patch == "":
 				s.workload = "sysrq"
 			}
 			out = append(out, s)
@@ -83,25 +94,70 @@ func crashScenes() []scene {
 
 var placeholder = regexp.MustCompile(`\{\w+\}`)
 
-// apply writes the scene's patch over the code of the running guest.
-func (s *scene) apply(v *vm.VM, symbols []Symbol) error {
-	addr := func(name string) uint64 {
-		i := slices.IndexFunc(symbols, func(s Symbol) bool { return s.Name == name })
-		if i < 0 {
-			return 0
-		}
-		return symbols[i].Addr
+// apply writes the scene's patch over the code of the running guest, whose
+// symbols are in the file kallsyms.
+func (s *scene) apply(v *vm.VM, kallsyms string) error {
+	symbols, err := readAllKallsyms(kallsyms)
+	if err != nil {
+		return err
 	}
 	text := placeholder.ReplaceAllStringFunc(s.patch, func(name string) string {
-		return hex.EncodeToString(binary.LittleEndian.AppendUint64(nil, addr(name[1:len(name)-1])))
+		return hex.EncodeToString(binary.LittleEndian.AppendUint64(nil, address(symbols[""], name[1:len(name)-1])))
 	})
-	code, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	code, err := machineCode(text)
 	if err != nil {
-		return fmt.Errorf("patch %q: %w", s.patch, err)
+		return err
 	}
-	at := addr(patched)
+	module, name, ok := strings.Cut(cmp.Or(s.at, patched), ":")
+	if !ok {
+		module, name = "", module
+	}
+	at := address(symbols[module], name)
 	if at == 0 {
-		return fmt.Errorf("this kernel has no symbol %s", patched)
+		return fmt.Errorf("this kernel has no symbol %s", s.at)
+	}
+	if s.old != "" {
+		if at, err = s.findOld(v, at, len(code)); err != nil {
+			return err
+		}
 	}
 	return v.WriteMem(code, at)
+}
+
+// findOld returns where in the function at the address at the code lies that
+// the patch, of so many bytes, replaces.
+func (s *scene) findOld(v *vm.VM, at uint64, size int) (uint64, error) {
+	old, err := machineCode(s.old)
+	if err != nil {
+		return 0, err
+	}
+	if len(old) != size {
+		return 0, fmt.Errorf("the patch has %d bytes, what it replaces %d", size, len(old))
+	}
+	code := make([]byte, 256) // the functions are short
+	if err := v.ReadMem(code, at); err != nil {
+		return 0, err
+	}
+	i := bytes.Index(code, old)
+	if i < 0 {
+		return 0, fmt.Errorf("%s does not have the code %s that the patch replaces, but %x", s.at, s.old, code)
+	}
+	return at + uint64(i), nil
+}
+
+func machineCode(text string) ([]byte, error) {
+	code, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	if err != nil {
+		return nil, fmt.Errorf("machine code %q: %w", text, err)
+	}
+	return code, nil
+}
+
+// address returns the address of a symbol, or 0.
+func address(symbols []Symbol, name string) uint64 {
+	i := slices.IndexFunc(symbols, func(s Symbol) bool { return s.Name == name })
+	if i < 0 {
+		return 0
+	}
+	return symbols[i].Addr
 }

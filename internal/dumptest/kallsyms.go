@@ -30,23 +30,30 @@ func Kallsyms(t testing.TB, scene string) []Symbol {
 }
 
 func readKallsyms(path string) ([]Symbol, error) {
+	all, err := readAllKallsyms(path)
+	return all[""], err
+}
+
+// readAllKallsyms reads the symbols by module; the core kernel's is "".
+func readAllKallsyms(path string) (map[string][]Symbol, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var out []Symbol
+	out := map[string][]Symbol{}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
+		module := ""
 		if len(fields) > 3 {
-			continue // of a module, or [bpf]
+			module = strings.Trim(fields[3], "[]") // "bpf" of programs
 		}
 		addr, err := strconv.ParseUint(fields[0], 16, 64)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		out = append(out, Symbol{addr, fields[1][0], fields[2]})
+		out[module] = append(out[module], Symbol{addr, fields[1][0], fields[2]})
 	}
 	return out, lines.Err()
 }

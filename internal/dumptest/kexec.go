@@ -47,7 +47,7 @@ func prepareCrash(ctx context.Context, v *vm.VM, offline string) error {
 	}
 	for _, args := range commands {
 		var stderr strings.Builder
-		if err := v.Run(ctx, vm.Cmd{Path: ordinary.path, Args: args, Stderr: &stderr}); err != nil {
+		if err := v.Run(ctx, vm.Cmd{Path: programs["guest"].path, Args: args, Stderr: &stderr}); err != nil {
 			return fmt.Errorf("%s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,25 +25,8 @@ const patience = 5 * time.Minute
 // defaultMemory is the memory of a guest, in MiB.
 const defaultMemory = 256
 
-// A program is what a guest runs.
-type program struct {
-	path  string                 // in the guest: not /init, so that the workload's task has a name of its own
-	build func() (string, error) // gives its path here, and builds it once a process: a test asks for many files
-}
-
-// The programs of guests.
-var (
-	ordinary = program{"/guest", sync.OnceValues(func() (string, error) { return Build("guest") })}
-	bpfScene = program{"/bpfscene", sync.OnceValues(func() (string, error) { return Build("bpfscene") })}
-)
-
 // program returns the program that sets the scene.
-func (s *scene) program() program {
-	if s.bpf {
-		return bpfScene
-	}
-	return ordinary
-}
+func (s *scene) program() *program { return programs[cmp.Or(s.guest, "guest")] }
 
 // Make returns the directory that holds a scene's files, and makes them first
 // if they are missing or not of the present kernel and guest program.
@@ -97,7 +79,7 @@ func Make(ctx context.Context, name string) (string, error) {
 }
 
 func find(name string) (scene, error) {
-	for _, s := range slices.Concat(scenes, bpfScenes, sizedScenes, crashScenes()) {
+	for _, s := range slices.Concat(scenes, bpfScenes, sizedScenes, crashScenes(), runScenes(), callScenes()) {
 		if s.name == name {
 			return s, nil
 		}
@@ -154,6 +136,9 @@ func (s *scene) key(files ...string) (string, error) {
 	}
 	if s.brief {
 		fmt.Fprintln(h, "brief", s.patch)
+	}
+	if s.at != "" {
+		fmt.Fprintf(h, "at %q %q\n", s.at, s.old)
 	}
 	for _, name := range files {
 		f, err := os.Open(name)
@@ -220,15 +205,11 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 	if err != nil {
 		return err
 	}
-	if err := s.recordFacts(ctx, v, base); err != nil {
+	if err := s.recordFacts(ctx, v, base, false); err != nil {
 		return err
 	}
 	if s.patch != "" {
-		symbols, err := readKallsyms(base + ".kallsyms")
-		if err != nil {
-			return err
-		}
-		if err := s.apply(v, symbols); err != nil {
+		if err := s.apply(v, base+".kallsyms"); err != nil {
 			return err
 		}
 	}
@@ -242,6 +223,9 @@ func (s *scene) make(ctx context.Context, kernel vm.Kernel, guest, dir string) e
 		if _, err := v.WaitConsole(ctx, s.trigger); err != nil {
 			return err
 		}
+	}
+	if err := s.recordFacts(ctx, v, base, true); err != nil {
+		return err
 	}
 	return dump(v, base, s.brief)
 }
@@ -277,14 +261,15 @@ func (a Announce) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// recordFacts writes what the guest's kernel says of itself.
-func (s *scene) recordFacts(ctx context.Context, v *vm.VM, base string) error {
-	wanted := facts
-	if s.bpf {
-		wanted = bpfFacts
+// recordFacts writes what the guest's kernel says of itself before or after the
+// trigger.
+func (s *scene) recordFacts(ctx context.Context, v *vm.VM, base string, after bool) error {
+	wanted := s.program().facts
+	if s.brief && s.program().brief != nil {
+		wanted = s.program().brief
 	}
 	for _, fact := range wanted {
-		if s.brief && !s.bpf && fact.ext != "kallsyms" {
+		if fact.after != after {
 			continue
 		}
 		f, err := os.Create(base + "." + fact.ext)

@@ -19,6 +19,18 @@
 //	.objects     what was made, and what the kernel lacks
 //	.jited       of each program a line of JSON: its machine code, from bpf(2)
 //	.kallsyms    from /proc
+//
+// Scenes of internal/runscene, "caseexdp-6.1" and "casec-6.1", have a kdump and
+//
+//	.programs    of case E "id type name tag" of the program
+//	.kallsyms    from /proc
+//	.console     serial console
+//
+// Scenes of internal/callscene, "calls-6.1", have a kdump and
+//
+//	.calls       of each call of a kernel function a line of JSON: callgate.Record
+//	.kallsyms    from /proc
+//	.console     serial console; has what was not called, and why
 package dumptest
 
 import (
@@ -31,7 +43,7 @@ type scene struct {
 	name     string
 	kernel   string
 	workload string // subcommand of the guest program, with arguments; says "ready"
-	bpf      bool   // the guest program is internal/bpfscene
+	guest    string // program of programs, or "" for the ordinary one
 	cpu      string // QEMU's -cpu, or "" for the default
 	cmdline  string
 	modules  []string
@@ -40,6 +52,8 @@ type scene struct {
 	cpus     int    // or 0 for the default
 	offline  string // CPU to take offline, or ""
 	patch    string // of the guest's code before the trigger; see Crash
+	at       string // function that the patch changes, "MODULE:NAME" of a module; "" for getpgid(2)
+	old      string // machine code in it that the patch replaces; "" for its start
 	brief    bool   // only the kdump, the console and kallsyms are kept
 	// trigger, if set, is the line of the console that comes some time
 	// after the workload got SIGUSR1, when the dump is due.
@@ -83,34 +97,11 @@ const WithLSM = "lsm=lockdown,yama,bpf"
 
 // bpfScenes are guests full of BPF objects: of every kind, or many.
 var bpfScenes = []scene{
-	{name: "bpf-5.10", kernel: "5.10", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
-	{name: "bpf-6.1", kernel: "6.1", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
-	{name: "bpf-6.12", kernel: "6.12", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
-	{name: "bpf-7.2", kernel: "7.2", workload: "zoo", bpf: true, brief: true, modules: BPFModules, cmdline: WithLSM},
-	{name: "bpfmany-6.1", kernel: "6.1", workload: "many 500", bpf: true, brief: true},
-}
-
-// facts are what the guest's kernel says of itself: a file of the guest, or
-// the output of a subcommand of the guest program.
-var facts = []struct{ ext, file, command string }{
-	{ext: "kallsyms", file: "/proc/kallsyms"},
-	{ext: "modules", file: "/proc/modules"},
-	{ext: "iomem", file: "/proc/iomem"},
-	{ext: "meminfo", file: "/proc/meminfo"},
-	{ext: "version", file: "/proc/version"},
-	{ext: "cmdline", file: "/proc/cmdline"},
-	{ext: "bpf", command: "bpf"},
-	{ext: "stacks", command: "stacks"},
-	{ext: "dmesg", command: "dmesg"},
-	{ext: "ps", command: "ps"},
-}
-
-// bpfFacts are the same of bpfScenes. The list exists only of a zoo; "many"
-// writes an empty one.
-var bpfFacts = []struct{ ext, file, command string }{
-	{ext: "objects", file: "/objects.txt"},
-	{ext: "jited", command: "jited"},
-	{ext: "kallsyms", file: "/proc/kallsyms"},
+	{name: "bpf-5.10", kernel: "5.10", workload: "zoo", guest: "bpfscene", brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpf-6.1", kernel: "6.1", workload: "zoo", guest: "bpfscene", brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpf-6.12", kernel: "6.12", workload: "zoo", guest: "bpfscene", brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpf-7.2", kernel: "7.2", workload: "zoo", guest: "bpfscene", brief: true, modules: BPFModules, cmdline: WithLSM},
+	{name: "bpfmany-6.1", kernel: "6.1", workload: "many 500", guest: "bpfscene", brief: true},
 }
 
 // Scenes returns the names of all scenes that tests use.

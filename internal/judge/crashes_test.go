@@ -33,6 +33,8 @@ var crashes = map[string]struct {
 	"double-fault": {"double fault", "", "stack pointer", patchedFunction, "Fatal exception"},
 	"soft-lockup":  {"soft lockup", "", "", patchedFunction, "softlockup: hung tasks"},
 	"hung-task":    {"", "", "", "watchdog", "hung_task: blocked tasks"},
+	"null-module":  {"page fault", "read", "rax is NULL", "dummy_get_stats64", "Fatal exception"},
+	"oom":          {"", "", "", "out_of_memory", "Out of memory: compulsory panic_on_oom is enabled"},
 }
 
 const patchedFunction = "__x64_sys_getpgid"
