@@ -55,9 +55,10 @@ type uop struct {
 	shift       uint8 // log2 of its scale
 	seg         uint8
 	addr32      bool
-	cc          uint8 // condition
+	cc          uint8 // condition; of string instructions which repeat prefix
 	acc         accesses
 	ends        bool // control may go elsewhere
+	begins      bool // has to be the first of its block, so that Machine.Step is exact
 }
 
 // accesses says which of its memory accesses a uop leaves in the history.
@@ -67,7 +68,7 @@ const (
 	accNone      accesses = 0
 	accRead      accesses = 1 // at Machine.read
 	accWrite     accesses = 2 // at Machine.wrote; also of what reads and writes one place
-	accReadWrite accesses = 3 // of two places
+	accReadWrite accesses = 3 // of two places; of cmps, which reads twice, the second read stands as if it were the write
 )
 
 // A block is a run of instructions that control leaves only at its end.
@@ -123,6 +124,9 @@ func (m *Machine) block(addr uint64) (*block, *Stop) {
 			return nil, err
 		}
 		u := m.translate(in)
+		if u.begins && len(b.uops) > 0 {
+			break
+		}
 		b.uops = append(b.uops, u)
 		at = u.next
 		if u.ends {
@@ -199,6 +203,7 @@ func (m *Machine) translate(in *x86.Inst) uop {
 	u := uop{
 		addr: in.Addr, next: in.Addr + uint64(in.Len), id: uint32(len(m.insts) - 1),
 		base: noReg, index: noReg, size: uint8(in.OperandSize()),
+		addr32: in.Prefix&x86.Addr32 != 0,
 	}
 	if cc, ok := in.Cond(); ok {
 		u.cc = cc
@@ -258,7 +263,6 @@ func (u *uop) operand(in *x86.Inst, a *x86.Arg) (kind, uint8) {
 		case x86asm.GS:
 			u.seg = segGS
 		}
-		u.addr32 = in.Prefix&x86.Addr32 != 0
 		return kMem, 0
 	}
 	return kNone, 0
@@ -296,7 +300,7 @@ func RegNumber(r x86.Reg) (int, bool) {
 
 // EA returns the address of a memory operand, by the registers as they are now.
 func (m *Machine) EA(in *x86.Inst, a x86.Arg) uint64 {
-	u := uop{next: in.Addr + uint64(in.Len), base: noReg, index: noReg}
+	u := uop{next: in.Addr + uint64(in.Len), base: noReg, index: noReg, addr32: in.Prefix&x86.Addr32 != 0}
 	u.operand(in, &a)
 	return m.ea(&u)
 }

@@ -5,6 +5,14 @@ import "math/bits"
 // setFlags sets the flags of a mask.
 func (m *Machine) setFlags(which, v uint64) { m.Flags = m.Flags&^which | v&which }
 
+// flagIf returns bit if v holds.
+func flagIf(bit uint64, v bool) uint64 {
+	if v {
+		return bit
+	}
+	return 0
+}
+
 // result returns SF, ZF and PF of a result of size bytes.
 func result(v uint64, size uint8) uint64 {
 	v &= mask(size)

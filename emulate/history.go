@@ -47,10 +47,22 @@ type History struct {
 	max    int // chunks
 	chunks []*chunk
 	cur    *chunk
+	first  uint64      // the step recording began with
+	info   []*instInfo // by instruction, made when first asked for
+	marks  []mark
+	starts []uint64 // steps at which a function was called
+	last   Regs     // as the last run left them
+}
+
+// A mark says which registers were changed from outside before a step: by who
+// called the next function, or handled an exception.
+type mark struct {
+	step uint64
+	regs Locs
 }
 
 func newHistory(m *Machine, steps int) *History {
-	h := &History{m: m, max: max(2, steps/chunkSize+1)}
+	h := &History{m: m, max: max(2, steps/chunkSize+1), first: m.Step}
 	h.grow()
 	return h
 }
@@ -111,6 +123,27 @@ func (m *Machine) note(addr uint64, n uint32, write bool) {
 	}
 	h.cur.rec[h.cur.n] = record{addr: addr, id: id, n: n}
 	h.cur.n++
+}
+
+// begin notes that a run begins, or goes on, with registers that may have been
+// changed since before.
+func (h *History) begin(m *Machine, before *Regs) {
+	if len(m.Frames) == 1 && m.Frames[0].Step == m.Step && m.Frames[0].Entry == m.RIP {
+		h.starts = append(h.starts, m.Step)
+	}
+	k := mark{step: m.Step}
+	changed := false
+	for i := range m.GP {
+		if m.GP[i] != before.GP[i] {
+			k.regs.GP[i], changed = 0xff, true
+		}
+		if m.X[i] != before.X[i] {
+			k.regs.X[i], changed = 0xffff, true
+		}
+	}
+	if k.regs.Flags = m.Flags ^ before.Flags; changed || k.regs.Flags != 0 {
+		h.marks = append(h.marks, k)
+	}
 }
 
 // inst returns the instruction of a record.

@@ -191,6 +191,9 @@ type Stub struct {
 	Run  func(m *Machine) error
 	// Jumps: Run has set RIP itself, there is no return.
 	Jumps bool
+	// Args is how many of the six argument registers Run looks at, for the
+	// history; 0 where that is not known: then all count.
+	Args int
 }
 
 // An Observer sees a run go by.
@@ -217,6 +220,9 @@ type Machine struct {
 	Wrote func(w Write) bool
 	// TSC is what rdtsc adds the number of instructions to.
 	TSC uint64
+	// TSCAux is what rdpid and rdtscp return: by Linux's convention the number of
+	// the CPU in the lower 12 bits, that of its NUMA node above.
+	TSCAux uint32
 
 	opt     Options
 	code    map[uint64]*block
@@ -230,6 +236,7 @@ type Machine struct {
 	read, wrote uint64 // address of the last load, store
 	n           uint32 // bytes of a repeated access, or noAccess; else 0
 	clock       uint64 // reads of the clock so far
+	repeats     uint64 // rounds of repeated string instructions so far
 	cur         *uop   // where a fault happens
 	stop        *Stop
 	exit        uint64

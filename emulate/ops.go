@@ -1,6 +1,10 @@
 package emulate
 
-import "github.com/ksleuth/ksleuth/x86"
+import (
+	"fmt"
+
+	"github.com/ksleuth/ksleuth/x86"
+)
 
 // An exec carries out an instruction.
 type exec = func(m *Machine, u *uop) bool
@@ -12,47 +16,8 @@ type opRow struct {
 	acc  accesses // besides those of the operands
 }
 
-// choose gives u its exec.
-func choose(u *uop, in *x86.Inst) {
-	row, ok := ops[in.Op]
-	if !ok {
-		u.exec, u.ends = execUnsupported, true
-		return
-	}
-	u.exec = row.exec
-	u.acc |= row.acc
-	specialise(u, in)
-}
-
-// specialise replaces what is executed most often by something faster.
-func specialise(u *uop, in *x86.Inst) {
-	rr := u.dstKind == kReg && u.srcKind == kReg && u.size == u.size2
-	switch {
-	case in.Op == x86.MOV && rr && u.size == 8:
-		u.exec = func(m *Machine, u *uop) bool { m.GP[u.dst&15] = m.GP[u.src&15]; return true }
-	case in.Op == x86.MOV && rr && u.size == 4:
-		u.exec = func(m *Machine, u *uop) bool { m.GP[u.dst&15] = m.GP[u.src&15] & 0xffffffff; return true }
-	case in.Op == x86.MOV && u.dstKind == kReg && u.srcKind == kMem && u.size == 8:
-		u.exec = func(m *Machine, u *uop) bool {
-			v, ok := m.load(m.ea(u), 8)
-			if ok {
-				m.GP[u.dst&15] = v
-			}
-			return ok
-		}
-	}
-}
-
-// unsupported says that an instruction, or a form of it, is not executed here.
-func execUnsupported(m *Machine, u *uop) bool { return m.cannot(u, "") }
-
-func (m *Machine) cannot(u *uop, why string) bool {
-	m.stop = &Stop{Outcome: Unsupported, Err: &UnsupportedError{Inst: &m.insts[u.id], Why: why}}
-	return false
-}
-
 // ops are the operations that are executed.
-var ops = joinOps(moveOps, arithmeticOps, flowOps)
+var ops = joinOps(moveOps, arithmeticOps, shiftOps, bitOps, stringOps, flowOps, systemOps, vectorOps)
 
 func joinOps(tables ...map[x86.Op]opRow) map[x86.Op]opRow {
 	all := map[x86.Op]opRow{}
@@ -62,4 +27,68 @@ func joinOps(tables ...map[x86.Op]opRow) map[x86.Op]opRow {
 		}
 	}
 	return all
+}
+
+// same returns a table of operations with one exec.
+func same(e exec, of ...x86.Op) map[x86.Op]opRow {
+	t := map[x86.Op]opRow{}
+	for _, op := range of {
+		t[op] = opRow{exec: e}
+	}
+	return t
+}
+
+// idle returns a table of operations that do nothing.
+func idle(of ...x86.Op) map[x86.Op]opRow { return same(execNop, of...) }
+
+// choose gives u its exec.
+func choose(u *uop, in *x86.Inst) {
+	row, ok := ops[in.Op]
+	if !ok {
+		u.exec, u.ends = execUnsupported, true
+		return
+	}
+	u.exec = row.exec
+	u.acc |= row.acc
+	if in.Prefix&x86.Lock != 0 && u.dstKind != kMem {
+		u.exec, u.ends = trap(InvalidOpcode, "invalid opcode"), true
+		return
+	}
+	u.cc |= repetition(in)
+	switch in.Op {
+	case x86.LEA:
+		u.seg = segNone
+	case x86.ENTER:
+		u.imm = uint64(in.Args[0].Val)&0xffff | uint64(in.Args[1].Val)&31<<16
+	case x86.RDTSC, x86.RDTSCP:
+		u.begins = true
+	}
+	system(u, in)
+	if !u.ends {
+		specialise(u, in)
+	}
+}
+
+// repetition returns which prefix repeats a string instruction.
+func repetition(in *x86.Inst) uint8 {
+	switch _, is := stringOps[in.Op]; {
+	case is && in.Prefix&x86.Rep != 0:
+		return repEqual
+	case is && in.Prefix&x86.Repne != 0:
+		return repNotEqual
+	}
+	return repNone
+}
+
+// execUnsupported is for what is not executed here.
+func execUnsupported(m *Machine, u *uop) bool { return m.cannot(u, why(m.insts[u.id].Op)) }
+
+func (m *Machine) cannot(u *uop, why string) bool {
+	m.stop = &Stop{Outcome: Unsupported, Err: &UnsupportedError{Inst: &m.insts[u.id], Why: why}}
+	return false
+}
+
+// misaligned raises the exception for an address that an instruction wants to be aligned.
+func (m *Machine) misaligned(addr uint64) bool {
+	return m.raise(&Exception{Vector: GeneralProtect, Addr: addr, Err: fmt.Errorf("address %#x is not aligned to 16 bytes", addr)})
 }

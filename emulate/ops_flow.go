@@ -1,26 +1,27 @@
 package emulate
 
-import "github.com/ksleuth/ksleuth/x86"
+import (
+	"errors"
 
-var flowOps = withConditions(map[x86.Op]opRow{
-	x86.JMP:  {exec: execJmp},
-	x86.CALL: {exec: execCall, acc: accWrite},
-	x86.RET:  {exec: execRet, acc: accRead},
-	x86.NOP:  {exec: execNop},
-})
+	"github.com/ksleuth/ksleuth/x86"
+)
 
-// withConditions adds jcc, in all its conditions.
-func withConditions(t map[x86.Op]opRow) map[x86.Op]opRow {
-	for _, op := range []x86.Op{
-		x86.JO, x86.JNO, x86.JB, x86.JAE, x86.JE, x86.JNE, x86.JBE, x86.JA,
-		x86.JS, x86.JNS, x86.JP, x86.JNP, x86.JL, x86.JGE, x86.JLE, x86.JG,
-	} {
-		t[op] = opRow{exec: execJcc}
-	}
-	return t
-}
-
-func execNop(m *Machine, u *uop) bool { return true }
+var flowOps = joinOps(map[x86.Op]opRow{
+	x86.JMP:    {exec: execJmp},
+	x86.CALL:   {exec: execCall, acc: accWrite},
+	x86.RET:    {exec: execRet, acc: accRead},
+	x86.JRCXZ:  {exec: execJrcxz},
+	x86.LOOP:   {exec: loop(func(zf bool) bool { return true })},
+	x86.LOOPE:  {exec: loop(func(zf bool) bool { return zf })},
+	x86.LOOPNE: {exec: loop(func(zf bool) bool { return !zf })},
+	x86.INT3:   {exec: trap(Breakpoint, "breakpoint")},
+	x86.UD0:    {exec: trap(InvalidOpcode, "invalid opcode")},
+	x86.UD1:    {exec: trap(InvalidOpcode, "invalid opcode")},
+	x86.UD2:    {exec: trap(InvalidOpcode, "invalid opcode")},
+}, same(execJcc,
+	x86.JO, x86.JNO, x86.JB, x86.JAE, x86.JE, x86.JNE, x86.JBE, x86.JA,
+	x86.JS, x86.JNS, x86.JP, x86.JNP, x86.JL, x86.JGE, x86.JLE, x86.JG,
+))
 
 func execJcc(m *Machine, u *uop) bool {
 	if m.cond(u.cc) {
@@ -47,21 +48,20 @@ func execJmp(m *Machine, u *uop) bool {
 
 func execCall(m *Machine, u *uop) bool {
 	t, ok := m.target(u)
-	if !ok || !m.store(m.GP[RSP]-8, u.next, 8) {
+	if !ok || !m.push(u.next, 8) {
 		return false
 	}
-	m.GP[RSP] -= 8
 	m.RIP = t
 	m.Frames = append(m.Frames, Frame{Entry: t, Ret: u.next, SP: m.GP[RSP], Step: m.Step})
 	return true
 }
 
 func execRet(m *Machine, u *uop) bool {
-	t, ok := m.load(m.GP[RSP], 8)
+	t, ok := m.pop(8)
 	if !ok {
 		return false
 	}
-	m.GP[RSP] += 8 + u.imm
+	m.GP[RSP] += u.imm
 	m.RIP = t
 	m.returned()
 	return true
@@ -74,4 +74,28 @@ func (m *Machine) returned() {
 		n--
 	}
 	m.Frames = m.Frames[:n]
+}
+
+func execJrcxz(m *Machine, u *uop) bool {
+	if u.part(m.GP[RCX]) == 0 {
+		m.RIP = u.imm
+	}
+	return true
+}
+
+// loop makes an exec of loop, loope or loopne: goesOn says what of ZF it wants.
+func loop(goesOn func(zf bool) bool) exec {
+	return func(m *Machine, u *uop) bool {
+		m.GP[RCX] = u.part(m.GP[RCX] - 1)
+		if m.GP[RCX] != 0 && goesOn(m.Flags&ZF != 0) {
+			m.RIP = u.imm
+		}
+		return true
+	}
+}
+
+// trap makes an exec of what raises an exception.
+func trap(v Vector, text string) exec {
+	err := errors.New(text)
+	return func(m *Machine, u *uop) bool { return m.raise(&Exception{Vector: v, Err: err}) }
 }

@@ -10,8 +10,14 @@ import (
 func (m *Machine) Run(ctx context.Context) *Stop {
 	r := runner{m: m, ctx: ctx, deadline: time.Now().Add(m.opt.Time), limit: m.opt.Steps}
 	m.loop = loopFinder{}
+	if m.hist != nil {
+		m.hist.begin(m, &m.hist.last)
+	}
 	s := r.run()
 	s.Step = m.Step
+	if m.hist != nil {
+		m.hist.last = m.Regs
+	}
 	return s
 }
 
@@ -81,7 +87,7 @@ func (r *runner) check() error {
 	if len(m.Frames) > m.opt.Depth {
 		return &LimitError{fmt.Sprintf("%d calls inside calls", m.opt.Depth)}
 	}
-	if m.Step >= r.limit {
+	if m.Step+m.repeats >= r.limit {
 		return &LimitError{fmt.Sprintf("%d instructions", m.Step)}
 	}
 	if m.Step-r.checked < checkEvery {
@@ -168,7 +174,14 @@ func (m *Machine) resume(s *Stop) bool {
 	if !ok || m.Exception == nil {
 		return false
 	}
-	return m.Exception(m, e)
+	before := m.Regs
+	if !m.Exception(m, e) {
+		return false
+	}
+	if m.hist != nil {
+		m.hist.begin(m, &before)
+	}
+	return true
 }
 
 // A loopFinder finds a state of the machine that comes back, by Brent's method:
