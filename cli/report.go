@@ -29,7 +29,7 @@ its log holds an oops.`,
 			if err != nil {
 				return err
 			}
-			r := report.Build(k, a.core)
+			r := report.Build(a.ctx, k, a.core)
 			a.fault = r.Task != nil || r.Panic != "" || r.Headline != ""
 			a.gaps = len(r.Unread) > 0
 			return a.emit("report", r, func(p *render.Printer) { p.Report(r) })

@@ -26,8 +26,9 @@ type Finding struct {
 
 // Evidence is one thing that was read and what it says.
 type Evidence struct {
-	Text  string   `json:"text"`
-	Addr  mem.Addr `json:"addr,omitempty"`  // where it was read
-	Bytes string   `json:"bytes,omitempty"` // what was read there, in hexadecimal
-	Insn  string   `json:"insn,omitempty"`  // the instruction there
+	Text   string   `json:"text"`
+	Addr   mem.Addr `json:"addr,omitempty"`   // where it was read
+	Bytes  string   `json:"bytes,omitempty"`  // what was read there, in hexadecimal
+	Insn   string   `json:"insn,omitempty"`   // the instruction there
+	Symbol string   `json:"symbol,omitempty"` // the address by name
 }

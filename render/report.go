@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (p *Printer) reportAnswer(r *report.Report) {
 // evidence writes one thing that was read, and the instruction it is about on
 // a line of its own.
 func (p *Printer) evidence(e finding.Evidence) {
-	insn := fmt.Sprintf("%s: %s", e.Addr, e.Insn)
+	insn := fmt.Sprintf("%s: %s", cmp.Or(e.Symbol, e.Addr.String()), e.Insn)
 	switch {
 	case e.Insn == "":
 		p.Bullet(e.Text)

@@ -39,7 +39,7 @@ func printed(o render.Options, print func(*render.Printer)) string {
 
 // TestReport: the whole report of the example.
 func TestReport(t *testing.T) {
-	r := report.Build(example.Kernel(t), example.Core(t))
+	r := report.Build(t.Context(), example.Kernel(t), example.Core(t))
 	golden(t, "report.txt", printed(render.Options{Target: "-t vmcore"}, func(p *render.Printer) { p.Report(r) }))
 	// In colour it is the same text.
 	colour := printed(render.Options{Color: true, Target: "-t vmcore"}, func(p *render.Printer) { p.Report(r) })

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -17,7 +18,19 @@ import (
 
 // cause states why the kernel crashed, as far as the dump shows it: a frame
 // pointer that is not what the code made it, or else the decoded fault alone.
-func (b *builder) cause(c crash) {
+func (b *builder) cause(ctx context.Context, c crash) {
+	b.shown(c)
+	cu, err := b.again(ctx, c)
+	switch {
+	case cu != nil:
+		b.culprit(cu)
+	case err != nil && b.r.Missing != "":
+		b.r.Missing += ", and run again offline it does not come to the fault: " + err.Error()
+	}
+}
+
+// shown states what the dump shows by itself.
+func (b *builder) shown(c crash) {
 	for _, d := range c.stack.Damage {
 		if d.Frame >= c.first {
 			b.r.Cause = b.damage(c, d)
@@ -154,13 +167,17 @@ func (p patch) String() string {
 		s = fmt.Sprintf("byte %d became % x", p.first, p.value)
 	}
 	if v, ok := p.errno(); ok {
-		s += fmt.Sprintf(" = %d", v)
-		if name := unix.ErrnoName(unix.Errno(-v)); name != "" {
-			s += " (-" + name + ")"
-		}
-		s += fmt.Sprintf(" as %d-bit integer", 8*p.len)
+		s += fmt.Sprintf(" = %s as %d-bit integer", errnoText(v), 8*p.len)
 	}
 	return s
+}
+
+// errnoText names a negative error code.
+func errnoText(v int64) string {
+	if name := unix.ErrnoName(unix.Errno(-v)); name != "" {
+		return fmt.Sprintf("%d (-%s)", v, name)
+	}
+	return fmt.Sprint(v)
 }
 
 // lastCall finds the call that returned just before the code at fault: its

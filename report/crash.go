@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -139,7 +140,7 @@ func base(name string) string {
 }
 
 // describe fills the report from the crash.
-func (b *builder) describe(c crash) {
+func (b *builder) describe(ctx context.Context, c crash) {
 	if c.stack.End != nil {
 		b.r.StackEnd = c.stack.End.Error()
 	}
@@ -155,7 +156,7 @@ func (b *builder) describe(c crash) {
 	}
 	b.code(c)
 	b.fault(c)
-	b.cause(c)
+	b.cause(ctx, c)
 	b.r.Fingerprint = fingerprint(b.r)
 }
 

@@ -121,6 +121,14 @@ func (b *builder) accessOf(c crash) (addr uint64, base x86.Reg, access x86.Acces
 		case x86.FlowCall, x86.FlowIndirectCall, x86.FlowRet:
 			return c.regs.RSP, x86asm.RSP, x86.Read, true
 		}
+		switch in.Op {
+		case x86.LEAVE:
+			return c.regs.RBP, x86asm.RBP, x86.Read, true
+		case x86.POP, x86.POPF:
+			return c.regs.RSP, x86asm.RSP, x86.Read, true
+		case x86.PUSH, x86.PUSHF:
+			return c.regs.RSP - 8, x86asm.RSP, x86.Write, true
+		}
 		return 0, 0, 0, false
 	}
 	addr, ok = x86.EffectiveAddress(m, func(r x86.Reg) (uint64, bool) { return value(c.regs, r) })

@@ -2,6 +2,7 @@
 package report
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/rerun"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
@@ -29,7 +31,9 @@ type Report struct {
 	Frames      []stack.Frame    `json:"frames"`
 	StackEnd    string           `json:"stack_end,omitempty"` // why the stack stops before its outermost frame
 	Cause       *finding.Finding `json:"cause,omitempty"`
-	Missing     string           `json:"missing,omitempty"` // what a proven cause would need
+	Missing     string           `json:"missing,omitempty"`   // what a proven cause would need
+	Overwrite   *rerun.Culprit   `json:"overwrite,omitempty"` // the store that did it, where running the code again has shown it
+	Known       *Known           `json:"known,omitempty"`     // the bug of the kernel that it is
 	Fingerprint string           `json:"fingerprint,omitempty"`
 	Log         []kobj.LogRecord `json:"log"`    // the last lines up to the headline, or up to the end
 	Unread      []string         `json:"unread"` // what could not be read
@@ -91,13 +95,14 @@ type builder struct {
 }
 
 // Build examines the kernel of a dump. It fails only where nothing can be said;
-// what could not be read is listed in the report.
-func Build(k *kernel.Kernel, core *vmcore.Core) *Report {
+// what could not be read is listed in the report. Code that led to a fault is
+// run again offline; ctx ends that.
+func Build(ctx context.Context, k *kernel.Kernel, core *vmcore.Core) *Report {
 	b := &builder{k: k, r: &Report{Frames: []stack.Frame{}, Log: []kobj.LogRecord{}, Unread: []string{}}}
 	b.system(core)
 	b.readLog()
 	if c, ok := b.findCrash(); ok {
-		b.describe(c)
+		b.describe(ctx, c)
 	}
 	return b.r
 }

@@ -252,7 +252,7 @@ func TestUnread(t *testing.T) {
 
 // TestExample: the whole report of case E.
 func TestExample(t *testing.T) {
-	r := Build(example.Kernel(t), example.Core(t))
+	r := Build(t.Context(), example.Kernel(t), example.Core(t))
 	qt.Check(t, qt.HasLen(r.Unread, 0))
 	qt.Check(t, qt.Equals(r.Panic, "Fatal exception"))
 	qt.Check(t, qt.Equals(*r.Task, Task{PID: 93, Comm: "guest", CPU: 1, Syscall: "bpf(BPF_PROG_TEST_RUN)"}))
@@ -270,7 +270,7 @@ func TestExampleDamaged(t *testing.T) {
 	k := example.Kernel(t)
 	s, err := k.Find("bpf_prog_2be77e55c77ca1bf_call_kfunc")
 	qt.Assert(t, qt.IsNil(err))
-	r := Build(example.Kernel(t, example.Absent(s.Addr)), example.Core(t))
+	r := Build(t.Context(), example.Kernel(t, example.Absent(s.Addr)), example.Core(t))
 	qt.Check(t, qt.Equals(r.RIP.Symbol, "call_kfunc"))
 	qt.Check(t, qt.StringContains(r.StackEnd, "excluded from the dump"))
 	qt.Check(t, qt.StringContains(strings.Join(r.Unread, "\n"), "code at RIP"))
@@ -279,7 +279,7 @@ func TestExampleDamaged(t *testing.T) {
 	// Not even the task.
 	task, err := k.Current(1)
 	qt.Assert(t, qt.IsNil(err))
-	r = Build(example.Kernel(t, example.Absent(task)), example.Core(t))
+	r = Build(t.Context(), example.Kernel(t, example.Absent(task)), example.Core(t))
 	qt.Check(t, qt.StringContains(strings.Join(r.Unread, "\n"), "the task that panicked: "))
 	qt.Check(t, qt.Equals(r.Panic, "Fatal exception"))
 }

@@ -26,12 +26,13 @@ const module = "github.com/ksleuth/ksleuth"
 var layers = [][]string{
 	{"mem"},
 	{"vmcore", "paging", "kallsyms", "orc", "x86", "ctype", "finding"}, // formats, and the form of conclusions
-	{"cexpr", "jit", "live", "sample"},
+	{"cexpr", "jit", "cfg", "emulate", "live", "sample"},
 	{"kernel"}, // symbols, types and memory of one kernel
-	{"unwind", "bpf", "kobj"},
+	{"unwind", "bpf", "kobj", "typeflow"},
 	{"bpfsys"},
 	{"stack", "disasm", "bpfview"},
 	{"procfs"}, // the same without memory
+	{"rerun"},  // the kernel's code, run offline
 	{"report", "graph"},
 	{"render"},
 	{"cli"},
@@ -46,11 +47,14 @@ var apart = map[string][]string{
 	"internal/guest":           {"internal/guest/casee", "internal/guest/guestinit", "internal/guest/objects"},
 	"internal/guest/guestinit": {"internal/guest/wire"},
 	"internal/bpfscene":        {"internal/guest/guestinit"},
+	"internal/runscene":        {"internal/guest/guestinit"},
+	"internal/callscene":       {"internal/guest/guestinit"},
 	"internal/bpfrounds":       {"cli"},
 	"internal/example":         {"kernel", "mem", "vmcore"},
 	"internal/dumptest":        {"vm"},
 	"internal/dumptest/kimage": {"internal/dumptest", "vmcore"},
-	"internal/cmd/bench":       {"internal/dumptest", "kernel", "mem", "vm", "vmcore", "x86"},
+	"internal/unicorn":         {},
+	"internal/cmd/bench":       {"emulate", "internal/dumptest", "internal/unicorn", "kernel", "mem", "vm", "vmcore", "x86"},
 	"internal/cmd/mkdumps":     {"internal/dumptest"},
 	"internal/cmd/vmexec":      {"vm"},
 	"x86/gen":                  {},
@@ -61,10 +65,11 @@ var owners = map[string][]string{
 	"github.com/spf13/":             {"cli"},
 	"charm.land/":                   {"render"},
 	"github.com/elastic/go-perf":    {"sample"},
-	"github.com/cilium/ebpf":        {"internal/guest", "internal/guest/casee", "internal/guest/objects", "internal/bpfscene"},
+	"github.com/ebitengine/purego":  {"internal/unicorn"},
+	"github.com/cilium/ebpf":        {"internal/guest", "internal/guest/casee", "internal/guest/objects", "internal/bpfscene", "internal/runscene", "internal/callscene"},
 	"github.com/klauspost/compress": {"vmcore", "vm"},
 	"github.com/anchore/go-lzo":     {"vmcore"},
-	"golang.org/x/arch":             {"x86", "unwind", "report", "disasm"},
+	"golang.org/x/arch":             {"x86", "cfg", "emulate", "unwind", "typeflow", "disasm", "rerun", "report"},
 	"log/slog":                      {"cli"},
 }
 
@@ -312,5 +317,24 @@ func global(p *packages.Package, e ast.Expr) string {
 		default:
 			return ""
 		}
+	}
+}
+
+// TestUnicorn: the emulator that judges package emulate is under GPL-2. The
+// binary is not made of it, nor of what loads it.
+func TestUnicorn(t *testing.T) {
+	for _, c := range []struct {
+		program string
+		want    bool
+	}{{"cmd/ksleuth", false}, {"internal/cmd/bench", true}} {
+		pkgs, err := packages.Load(&packages.Config{Mode: packages.NeedName | packages.NeedImports | packages.NeedDeps}, module+"/"+c.program)
+		qt.Assert(t, qt.IsNil(err))
+		found := false
+		packages.Visit(pkgs, nil, func(p *packages.Package) {
+			if p.PkgPath == module+"/internal/unicorn" || strings.HasPrefix(p.PkgPath, "github.com/ebitengine/purego") {
+				found = true
+			}
+		})
+		qt.Check(t, qt.Equals(found, c.want), qt.Commentf("%s has internal/unicorn in it", c.program))
 	}
 }

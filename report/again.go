@@ -1,0 +1,174 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/finding"
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/kobj"
+	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/rerun"
+	"github.com/ksleuth/ksleuth/stack"
+)
+
+// Bounds of what a report runs again.
+const (
+	againSteps   = 5e6
+	againTime    = 10 * time.Second
+	againHistory = 2 << 20
+)
+
+// CrashStack returns the task that crashed and its stack as a report shows it:
+// from the code at fault outwards.
+func CrashStack(k *kernel.Kernel) (kobj.Task, stack.Stack, error) {
+	b := &builder{k: k, r: &Report{}}
+	c, ok := b.findCrash()
+	if !ok || c.first >= len(c.stack.Frames) {
+		return c.task, stack.Stack{}, fmt.Errorf("no task of this kernel crashed: name one whose stack is meant")
+	}
+	st := c.stack
+	st.Frames = st.Frames[c.first:]
+	return c.task, st, nil
+}
+
+// again runs again, offline, what led to a fault of memory, and looks for the
+// store that overwrote what a register had been saved in. It returns nil if
+// there is none. The error says how far the evidence reaches.
+func (b *builder) again(ctx context.Context, c crash) (*rerun.Culprit, error) {
+	if c.regs == nil || b.r.Fault == nil || c.lockup != "" {
+		return nil, nil
+	}
+	switch b.r.Fault.Kind {
+	case "page fault", "general protection fault", "stack segment fault", "double fault":
+	default:
+		return nil, nil
+	}
+	s, err := rerun.New(b.k, rerun.Options{
+		CPU: c.task.CPU, Task: uint64(c.task.Addr),
+		Limits: emulate.Options{Steps: againSteps, Time: againTime, History: againHistory},
+	})
+	if err != nil {
+		return nil, err
+	}
+	st := c.stack
+	st.Frames = st.Frames[c.first:]
+	return s.FindCulprit(ctx, rerun.Crash{Stack: st, RIP: c.regs.RIP, RSP: c.regs.RSP, Addr: uint64(b.r.Fault.Addr)})
+}
+
+// culprit makes the store that was found the cause of the crash. What is
+// known of the damage without it stands first.
+func (b *builder) culprit(cu *rerun.Culprit) {
+	saved := b.savedName(cu)
+	f := &finding.Finding{
+		Title: "saved register overwritten", Certainty: finding.Proven,
+		Text: fmt.Sprintf("%s() overwrote %s that %s() had saved.", function(cu.Store.Symbol), saved, function(cu.Saved.Symbol)),
+	}
+	if old := b.r.Cause; old != nil && strings.Contains(old.Title, "overwritten") {
+		f.Title = old.Title // the same bug has the same fingerprint
+	}
+	got := word(uint64(cu.Value))
+	p := patch{cu.First, cu.Len, got[cu.First : cu.First+cu.Len]}
+	f.Evidence = append(f.Evidence, finding.Evidence{
+		Text: fmt.Sprintf("%s is %x; %s() had saved %x: %s", cu.Register, uint64(cu.Value), function(cu.Saved.Symbol), uint64(cu.SavedValue), p),
+		Addr: cu.Cell, Bytes: fmt.Sprintf("% x", got),
+	}, finding.Evidence{
+		Text: fmt.Sprintf("run again offline from the beginning of %s(), it comes to the same fault after %d instructions, and one store reaches that cell: %s",
+			function(cu.Began.Symbol), cu.Insns, storeText(cu)),
+		Addr: cu.Store.Addr, Symbol: cu.Store.Symbol, Bytes: cu.Store.Bytes, Insn: cu.Store.Insn,
+	})
+	if e, ok := pointerText(cu.Pointer); ok {
+		f.Evidence = append(f.Evidence, e)
+	}
+	if k, ok := knownBug(cu); ok {
+		f.Evidence = append(f.Evidence, finding.Evidence{Text: k.String()})
+		b.r.Known = &k
+	}
+	f.Evidence = append(f.Evidence, finding.Evidence{
+		Text: "the crash is only where the damage was next used", Addr: cu.Fault.Addr,
+	})
+	b.r.Cause, b.r.Overwrite, b.r.Missing = f, cu, ""
+}
+
+// storeText says what the store stored.
+func storeText(cu *rerun.Culprit) string {
+	n := len(cu.Store.Bytes) / 2
+	v := fmt.Sprintf("%#x", uint64(cu.Store.Value))
+	p := patch{0, n, word(uint64(cu.Store.Value))[:min(n, 8)]}
+	if e, ok := p.errno(); ok {
+		v = errnoText(e)
+	}
+	if cu.Store.Name != "" {
+		return fmt.Sprintf("%s = %s, %d bytes", cu.Store.Name, v, n)
+	}
+	return fmt.Sprintf("%s, %d bytes at %s", v, n, cu.Store.To)
+}
+
+// pointerText says through which argument the store went, and who passed it.
+func pointerText(p *rerun.Pointer) (finding.Evidence, bool) {
+	if p == nil || p.Owner == "" {
+		return finding.Evidence{}, false
+	}
+	name := p.Name
+	if name == "" {
+		name = "the pointer"
+	}
+	text := fmt.Sprintf("%s points into the frame of %s()", name, p.Owner)
+	if p.Below > 0 {
+		text = fmt.Sprintf("%s is %s()'s own memory, %s below its frame pointer", name, p.Owner, bytesText(p.Below))
+	}
+	e := finding.Evidence{Text: text, Addr: p.Value}
+	if p.Passed == nil {
+		return e, true
+	}
+	by := function(p.Passed.Symbol) + "()"
+	if p.Passed.Source != "" {
+		by += " (" + p.Passed.Source + ")"
+	}
+	e.Text += "; passed by " + by
+	if p.Size != nil {
+		e.Text += fmt.Sprintf(" with %s = %d", p.Size.Name, uint64(p.Size.Value))
+	}
+	return e, true
+}
+
+func bytesText(n int64) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// function removes the offset, and the module, from function+0xoffset [module].
+func function(symbol string) string {
+	name, _, _ := strings.Cut(symbol, " ")
+	name, _, _ = strings.Cut(name, "+")
+	return name
+}
+
+// savedName says what was saved. Only BPF code keeps frame pointers: in the
+// kernel's own rbp is a register like the others.
+func (b *builder) savedName(cu *rerun.Culprit) string {
+	reg := cu.SavedReg
+	switch {
+	case cu.Register == "rip":
+		return "the return address"
+	case reg == "rbp" && b.generated(cu.SavedFor):
+		return "the frame pointer"
+	case reg == "":
+		reg = cu.Register
+	}
+	return fmt.Sprintf("%s of %s(),", reg, b.name(cu.SavedFor))
+}
+
+// generated says whether the code at addr is BPF's.
+func (b *builder) generated(addr mem.Addr) bool {
+	s, _, ok := b.k.Symbolize(uint64(addr))
+	return ok && s.Kind == kernel.KindBPF
+}
+
+// name names the function at addr as its source does.
+func (b *builder) name(addr mem.Addr) string { return stack.At(b.k, uint64(addr)).Symbol }

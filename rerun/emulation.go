@@ -1,0 +1,153 @@
+package rerun
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"slices"
+
+	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/mem"
+)
+
+// Emulation puts a run into the form that is shown, but for why it answered what
+// it did, and its trace. t is nil for a run from registers.
+func (s *Session) Emulation(t *Target, r *Result) *Emulation {
+	e := &Emulation{
+		Outcome: string(r.Stop.Outcome), Insns: r.Stop.Step, Args: []Arg{}, Why: []Reason{},
+		Stubs: append([]Use{}, r.Uses...), Watch: r.Hits,
+	}
+	if t != nil {
+		e.Call, e.Function, e.Addr, e.Args = t.Call, t.Name, mem.Addr(t.Addr), append(e.Args, t.Args...)
+	} else if sym, off, ok := s.k.Symbolize(r.Start.RIP); ok {
+		e.Function, e.Addr = s.name(r.Start.RIP-off), mem.Addr(sym.Addr)
+	} else {
+		e.Addr = mem.Addr(r.Start.RIP)
+	}
+	if r.Stop.Outcome == emulate.Returned {
+		s.answer(e, t, r)
+	} else {
+		e.Stop = s.stop(r)
+	}
+	for _, c := range s.sets {
+		e.Set = append(e.Set, c.change())
+	}
+	e.Writes = s.Changes(t, r)
+	return e
+}
+
+// answer fills in what a function returned.
+func (s *Session) answer(e *Emulation, t *Target, r *Result) {
+	rax := r.Machine.GP[emulate.RAX]
+	e.Return = mem.Addr(rax)
+	if t == nil || t.Proto == nil {
+		e.Text = s.valueText(r.Machine.Mem, nil, rax)
+		return
+	}
+	typ := t.Proto.Elem()
+	e.Type = typ.String()
+	e.Return = mem.Addr(width(typ, rax))
+	e.Text = s.valueText(r.Machine.Mem, typ, rax)
+	if e.Text == "" { // void
+		e.Return = 0
+	}
+}
+
+// stop says where and why a run ended.
+func (s *Session) stop(r *Result) *Stop {
+	out := &Stop{Place: s.Place(r.Stop.RIP), Text: r.run.stopText(r.Stop), Calls: s.calls(r.Machine)}
+	var x *emulate.Exception
+	if errors.As(r.Stop.Err, &x) && (x.Vector == emulate.PageFault || x.Vector == emulate.GeneralProtect) {
+		out.Fault, out.Access = mem.Addr(x.Addr), "read"
+		if x.Write {
+			out.Access = "write"
+		}
+		if x.Inst == nil {
+			out.Access = "execute"
+		}
+	}
+	return out
+}
+
+// StopText says why a run ended, in words.
+func (r *Result) StopText() string { return r.run.stopText(r.Stop) }
+
+// Changes returns what a run has changed in the target's memory, as far as it
+// differs afterwards, with what was set beforehand left out.
+func (s *Session) Changes(t *Target, r *Result) []Change {
+	objs := s.knownObjects(t)
+	out := []Change{}
+	for _, c := range r.Machine.Mem.Changes() {
+		for _, part := range s.differing(r, c) {
+			ch := Change{Addr: mem.Addr(part.Addr), Len: len(part.New), Old: hexBytes(part.Old), New: hexBytes(part.New)}
+			if name, ok := memberName(objs, part.Addr); ok {
+				ch.Name = name
+			} else if name, ok := s.dataName(part.Addr); ok {
+				ch.Name = name
+			}
+			out = append(out, ch)
+		}
+	}
+	s.writers(r, out)
+	return out
+}
+
+// writers names the last instruction that wrote each change, if the history
+// reaches back to it.
+func (s *Session) writers(r *Result, changes []Change) {
+	h := r.Machine.History()
+	if h == nil || len(changes) == 0 {
+		return
+	}
+	open := len(changes)
+	_, end := h.Span()
+	for ev := range h.Backward(end) {
+		for _, w := range ev.Writes {
+			i, _ := slices.BinarySearchFunc(changes, w.Addr, func(c Change, at uint64) int {
+				return cmp.Compare(uint64(c.Addr)+uint64(c.Len), at+1)
+			})
+			for ; i < len(changes) && uint64(changes[i].Addr) < w.Addr+uint64(w.N); i++ {
+				if changes[i].By == nil {
+					p := s.Place(ev.Inst.Addr)
+					changes[i].By = &p
+					open--
+				}
+			}
+		}
+		if open == 0 {
+			return
+		}
+	}
+}
+
+// differing cuts what was written into what is different afterwards: parts that
+// are a word or more apart are separate changes.
+func (s *Session) differing(r *Result, c emulate.Change) []emulate.Change {
+	const apart = 8
+	before := bytes.Clone(c.Old)
+	if err := s.view.ReadMem(before, c.Addr); err != nil {
+		copy(before, c.Old)
+	}
+	for addr, n := range r.run.hidden {
+		for i := range n {
+			if at := addr + uint64(i) - c.Addr; at < uint64(len(before)) {
+				before[at] = c.New[at]
+			}
+		}
+	}
+	var out []emulate.Change
+	for i := 0; i < len(c.New); i++ {
+		if before[i] == c.New[i] {
+			continue
+		}
+		end := i + 1 // behind the last byte that differs
+		for j := end; j < len(c.New) && j < end+apart; j++ {
+			if before[j] != c.New[j] {
+				end = j + 1
+			}
+		}
+		out = append(out, emulate.Change{Addr: c.Addr + uint64(i), Old: before[i:end], New: c.New[i:end]})
+		i = end
+	}
+	return out
+}

@@ -1,0 +1,395 @@
+package rerun
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ksleuth/ksleuth/ctype"
+	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/typeflow"
+	"github.com/ksleuth/ksleuth/x86"
+)
+
+// maxReasons are as many as a reader takes in.
+const maxReasons = 8
+
+// A replay runs what was run before once more, with an observer. The runs are the
+// same: see [emulate.Memory.Fork].
+type replay func(emulate.Observer) error
+
+// Why says what decided what a run returned, or that it came to fault: the
+// conditions that led there and where the value itself came from, in the order in
+// which they were decided. gap says what is missing. The run must have a
+// history.
+func (s *Session) Why(t *Target, r *Result, again replay) (reasons []Reason, gap string, err error) {
+	h := r.Machine.History()
+	if h == nil {
+		return nil, "", errors.New("to say why the run must be remembered")
+	}
+	want, gap := s.wanted(t, r)
+	if want.Empty() {
+		return nil, gap, nil
+	}
+	slice := h.Slice(emulate.SliceOptions{Before: r.Stop.Step, Want: want, Control: s.branches()})
+	w := &whyer{s: s, steps: make(map[uint64]*emulate.SliceStep, len(slice.Steps))}
+	for i := range slice.Steps {
+		w.steps[slice.Steps[i].Step] = &slice.Steps[i]
+	}
+	if w.flow, err = s.newFlow(t); err != nil {
+		return nil, "", err
+	}
+	w.flow.On = w.event
+	if err := again(w.flow); err != nil {
+		return nil, "", fmt.Errorf("the run could not be repeated: %w", err)
+	}
+	w.outcome(t, r)
+	reasons, gap = w.pick()
+	if !slice.Complete {
+		gap = join(gap, "more was executed than is remembered: what came before is not known")
+	}
+	return reasons, gap, nil
+}
+
+// wanted returns what the question is about: the returned value, or, after a
+// fault, the address that was accessed.
+func (s *Session) wanted(t *Target, r *Result) (emulate.Locs, string) {
+	switch r.Stop.Outcome {
+	case emulate.Returned:
+		size := 8
+		if t != nil && t.Proto != nil {
+			n, err := t.Proto.Elem().Size()
+			if err != nil {
+				return emulate.Locs{}, "the function returns nothing"
+			}
+			size = min(n, 8)
+		}
+		return emulate.LocsReg(emulate.RAX, size), ""
+	case emulate.Faulted:
+		var l emulate.Locs
+		for _, reg := range s.addressRegs(r.Stop.RIP) {
+			l.AddReg(reg, 8)
+		}
+		if l.Empty() {
+			return l, "the address is one of the code's own"
+		}
+		return l, ""
+	}
+	return emulate.Locs{}, "it did not return"
+}
+
+// addressRegs are the registers that make the address of an instruction's operand.
+func (s *Session) addressRegs(rip uint64) (out []int) {
+	code := make([]byte, x86.MaxLen)
+	if err := s.view.ReadMem(code, rip); err != nil {
+		return nil
+	}
+	in, err := x86.Decode(code, rip)
+	if err != nil {
+		return nil
+	}
+	m, _, _, ok := in.MemOperand()
+	if !ok {
+		return nil
+	}
+	for _, reg := range m.Regs() {
+		if n, ok := emulate.RegNumber(reg); ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// A fact is a reason in the making.
+type fact struct {
+	Reason
+	step  uint64
+	frame *typeflow.Frame
+	cond  typeflow.Cond
+	known bool
+	guard bool // that a pointer is good
+	order int
+}
+
+// A whyer collects what decided.
+type whyer struct {
+	s     *Session
+	flow  *typeflow.Flow
+	steps map[uint64]*emulate.SliceStep
+	facts []fact
+	last  *fact // where the answer came from
+	names int   // conditions without a name
+}
+
+// event is called with everything that happens in the second run.
+func (w *whyer) event(e *typeflow.Event) {
+	if e.Kind != typeflow.Branch {
+		return
+	}
+	st := w.steps[e.Step]
+	if st == nil || e.Inst == nil || st.Inst == nil || st.Inst.Addr != e.Inst.Addr {
+		return
+	}
+	f := fact{step: e.Step, frame: e.Frame, cond: e.Cond.Truth(), known: e.Cond.Known()}
+	if noise(e.Frame, f.cond, w.flow) {
+		return
+	}
+	f.Reason = Reason{Kind: "condition", Count: uint64(max(st.Instances, 1))}
+	f.Place.Addr = mem.Addr(e.Inst.Addr)
+	if !f.known && (f.cond.Left.IsConst() || f.cond.Right.IsConst()) && f.cond.Left.Known() && f.cond.Right.Known() {
+		return // of two constants: decided by the way here
+	}
+	w.word(&f)
+	w.facts = append(w.facts, f)
+}
+
+// word fills in the words of a condition.
+func (w *whyer) word(f *fact) {
+	c := f.cond
+	if !f.known {
+		return
+	}
+	f.Text = w.flow.Text(c, f.frame)
+	f.Op = c.Op
+	f.Left, f.Right = w.operand(c.Left, c.Right, f.frame), w.operand(c.Right, c.Left, f.frame)
+	if c.Op == "!&" { // no bit of the mask is set
+		f.Op = "=="
+		f.Left.Name = "(" + f.Left.Name + " & " + f.Right.Text + ")"
+		f.Left.Value = 0
+		f.Left.Text, f.Right = "0x0", &Operand{Text: "0"}
+	}
+	zero := c.Right.IsConst() && c.Right.Val == 0
+	isErr := c.Right.IsConst() && c.Right.Val == ^uint64(4095) && c.Unsigned && c.Op == "<="
+	f.guard = c.Op == "!=" && zero && pointer(c.Left) || isErr
+}
+
+func pointer(v typeflow.Value) bool {
+	return v.Type != nil && v.Type.Strip().Kind() == ctype.Pointer
+}
+
+func (w *whyer) operand(v, other typeflow.Value, fr *typeflow.Frame) *Operand {
+	o := &Operand{Name: w.flow.Name(v, fr), Value: mem.Addr(v.Val), Addr: mem.Addr(v.Addr)}
+	t := v.Type
+	if t == nil && v.IsConst() {
+		t = other.Type
+	}
+	o.Text = w.flow.FormatAs(t, v.Val, v.Size)
+	if t != nil {
+		o.Type = t.String()
+	}
+	return o
+}
+
+// quiet are functions whose conditions say nothing of an answer: locks and the
+// like, by the beginning of the name.
+var quiet = []string{
+	"_raw_", "__raw_", "native_queued_", "queued_", "mutex_", "__mutex_", "down_", "up_", "rcu_", "__rcu_", "lock_", "preempt_",
+	"__x86_", "__stack_chk", "srso_", "retbleed_", "__local_bh", "percpu_", "__cond_resched", "dynamic_preempt",
+}
+
+// noise says whether a condition is the compiler's or a lock's own.
+func noise(fr *typeflow.Frame, c typeflow.Cond, f *typeflow.Flow) bool {
+	for _, q := range quiet {
+		if strings.HasPrefix(fr.Func.Name, q) {
+			return true
+		}
+	}
+	for _, v := range []typeflow.Value{c.Left, c.Right} {
+		name := f.Name(v, fr)
+		for _, n := range []string{"__preempt_count", "pcpu_hot, ", "stack_canary", "__stack_chk_guard"} {
+			if strings.Contains(name, n) && !strings.Contains(name, "->") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// outcome makes the last reason: the answer itself, where it is more than a
+// constant that the conditions led to.
+func (w *whyer) outcome(t *Target, r *Result) {
+	v := w.flow.Finish()
+	if r.Stop.Outcome == emulate.Faulted {
+		regs := w.s.addressRegs(r.Stop.RIP)
+		if len(regs) == 0 {
+			return
+		}
+		v = w.flow.Reg(regs[0], 8)
+	}
+	name := w.flow.Name(v, w.flow.Frame())
+	if name == "" {
+		return
+	}
+	if c, ok := v.Cond(); ok {
+		// The relation is the answer; it is among the facts, and comes last.
+		for i := range w.facts {
+			if w.facts[i].cond.Op != "" && typeflow.Equal(w.facts[i].cond.Left, c.Left) && typeflow.Equal(w.facts[i].cond.Right, c.Right) {
+				f := w.facts[i]
+				w.facts = append(slices.Delete(w.facts, i, i+1), f)
+				break
+			}
+		}
+		return
+	}
+	text := w.flow.Format(v)
+	f := fact{Reason: Reason{Kind: "value", Text: name + " = " + text}, known: true, step: v.Step}
+	if v.IsCall() {
+		f.Kind = "call"
+	}
+	f.Left = w.operand(v, v, w.flow.Frame())
+	f.Place.Addr = mem.Addr(w.placeOf(v, r))
+	w.last = &f
+}
+
+// placeOf returns the instruction that a value comes from.
+func (w *whyer) placeOf(v typeflow.Value, r *Result) uint64 {
+	if st := w.steps[v.Step]; st != nil && st.Inst != nil {
+		return st.Inst.Addr
+	}
+	var best *emulate.SliceStep
+	for _, st := range w.steps {
+		if st.Inst != nil && st.Role != emulate.RoleBranch && st.Role != emulate.RoleCall && (best == nil || st.Step > best.Step) {
+			best = st
+		}
+	}
+	if best == nil {
+		return r.Stop.RIP
+	}
+	return best.Inst.Addr
+}
+
+// pick leaves out what says nothing new, and bounds the rest.
+func (w *whyer) pick() ([]Reason, string) {
+	facts := w.implied(equalities(w.once()))
+	unnamed := 0
+	facts = slices.DeleteFunc(facts, func(f fact) bool {
+		if !f.known {
+			unnamed++
+		}
+		return !f.known
+	})
+	room := maxReasons
+	if w.last != nil {
+		room--
+	}
+	left := 0
+	for len(facts) > room { // the checks of pointers first, then the earliest
+		i := slices.IndexFunc(facts, func(f fact) bool { return f.guard })
+		i = max(i, 0)
+		facts = slices.Delete(facts, i, i+1)
+		left++
+	}
+	if w.last != nil {
+		facts = append(facts, *w.last)
+	}
+	out := []Reason{}
+	for _, f := range facts {
+		at := w.s.Place(uint64(f.Place.Addr))
+		f.Reason.Place = at
+		if f.Count == 1 {
+			f.Count = 0
+		}
+		out = append(out, f.Reason)
+	}
+	gap := ""
+	if left > 0 {
+		gap = fmt.Sprintf("%s before these are left out", number(left, "condition"))
+	}
+	if unnamed > 0 {
+		gap = join(gap, number(unnamed, "condition")+" on values without a name")
+	}
+	return out, gap
+}
+
+// once collapses what a loop, or a function called again, decided alike: the last
+// time counts.
+func (w *whyer) once() []fact {
+	type key struct {
+		addr mem.Addr
+		text string
+	}
+	count := map[key]uint64{}
+	seenAt := map[mem.Addr]int{}
+	for _, f := range w.facts {
+		count[key{f.Place.Addr, f.Op}] += f.Count
+		seenAt[f.Place.Addr]++
+	}
+	var out []fact
+	done := map[key]bool{}
+	texts := map[string]bool{}
+	for _, f := range slices.Backward(w.facts) {
+		k := key{f.Place.Addr, f.Op}
+		text := fmt.Sprintf("%s in %p", f.Text, f.frame)
+		if done[k] || f.known && texts[text] {
+			continue
+		}
+		done[k], texts[text] = true, true
+		f.Count = count[k]
+		out = append(out, f)
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// equalities makes a == b of a >= b and b >= a.
+func equalities(facts []fact) []fact {
+	var out []fact
+	for _, f := range facts {
+		merged := false
+		for i := range out {
+			g := &out[i]
+			if !f.known || !g.known || f.frame != g.frame || !(f.Op == ">=" && g.Op == ">=" || f.Op == "<=" && g.Op == "<=") {
+				continue
+			}
+			if f.Left.Name == g.Right.Name && f.Right.Name == g.Left.Name && f.Left.Value == g.Right.Value {
+				g.Op = "=="
+				g.Text = fmt.Sprintf("%s == %s (%s)", g.Left.Name, g.Right.Name, g.Right.Text)
+				merged = true
+			}
+		}
+		if !merged {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// implied drops the checks of pointers that others tell of: what is behind a
+// pointer was read, or it equals another one.
+func (w *whyer) implied(facts []fact) []fact {
+	return slices.DeleteFunc(facts, func(f fact) bool {
+		if !f.guard || f.Left == nil || f.Left.Name == "" {
+			return false
+		}
+		for _, g := range facts {
+			if !g.guard && g.known && (g.Left.Value == f.Left.Value || g.Right.Value == f.Left.Value) {
+				return true
+			}
+			if g.guard || !g.known || g.frame != f.frame && g.frame.Func.Name != f.frame.Func.Name {
+				continue
+			}
+			for _, o := range []*Operand{g.Left, g.Right} {
+				if o != nil && (o.Name == f.Left.Name || strings.Contains(o.Name, f.Left.Name+"->")) {
+					return true
+				}
+			}
+		}
+		return w.last != nil && w.last.Left != nil && strings.Contains(w.last.Left.Name, f.Left.Name)
+	})
+}
+
+func number(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
+}

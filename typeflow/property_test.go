@@ -1,0 +1,162 @@
+package typeflow
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/ksleuth/ksleuth/cexpr"
+	"github.com/ksleuth/ksleuth/ctype"
+	"github.com/ksleuth/ksleuth/internal/dumptest"
+	"github.com/ksleuth/ksleuth/internal/example"
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/mem"
+)
+
+// judge evaluates expressions on the memory of a machine that runs: package
+// cexpr knows nothing of how they came about.
+type judge struct {
+	k   *kernel.Kernel
+	ts  *ctype.Types
+	mem mem.Reader
+}
+
+func (j judge) Types() *ctype.Types { return j.ts }
+func (j judge) Mem() mem.Reader     { return j.mem }
+func (j judge) Ident(name string) (ctype.Value, error) {
+	v, err := j.k.Global(name)
+	if err != nil {
+		return v, err
+	}
+	at, err := v.Addr()
+	if err != nil {
+		return v, err
+	}
+	t := v.Type()
+	if decl := perCPUTypes[name]; t.Kind() == ctype.Void && decl != "" {
+		if t, err = j.ts.ParseType(decl); err != nil {
+			return v, err
+		}
+	}
+	return j.ts.Object(j.mem, t, at, name), nil
+}
+func (j judge) Call(name string, _ []ctype.Value) (cexpr.Result, error) {
+	return cexpr.Result{}, &ctype.NotFoundError{Kind: "function", Name: name}
+}
+func (j judge) PerCPU(addr uint64, cpu int) (uint64, error) { return j.k.PerCPU(addr, cpu) }
+
+// check evaluates the place of a load and compares address and value.
+func (j judge) check(f *Flow, e *Event) error {
+	p := printer{f: f, full: true, literal: true}
+	text := p.expr(e.Place)
+	if strings.Contains(text, "jumptable.") {
+		return nil // a name that is none in C
+	}
+	if e.Place.Op != OpPart {
+		r, err := cexpr.Eval("&("+text+")", j)
+		if err != nil {
+			return fmt.Errorf("%s: %w", text, err)
+		}
+		at, err := r.Values[0].Uint()
+		if err != nil || at != e.Addr {
+			return fmt.Errorf("%s is at %#x, and not %#x (%v)", text, at, e.Addr, err)
+		}
+	}
+	r, err := cexpr.Eval(text, j)
+	if err != nil {
+		return fmt.Errorf("%s: %w", text, err)
+	}
+	v, err := r.Values[0].Uint()
+	if err != nil || v&mask(e.Size) != e.Value.Val {
+		return fmt.Errorf("%s is %#x, and not %#x (%v)", text, v&mask(e.Size), e.Value.Val, err)
+	}
+	return nil
+}
+
+// reads are calls of functions that change little.
+var reads = []struct {
+	call    string
+	kernels string // "" all
+}{
+	{call: "find_vpid(1)"},
+	{call: "task_curr(&init_task)"},
+	{call: "d_ancestor(init_task.fs->root.dentry, " + guest + "->mm->exe_file->f_path.dentry)"},
+	{call: "__task_pid_nr_ns(" + guest + ", 0, 0)"},
+	{call: "get_task_mm(" + guest + ")"},
+	{call: "d_path(&" + guest + "->mm->exe_file->f_path, (u64)0x11000, 512)"},
+	{call: "capable(21)"},
+	{call: "ns_capable(" + guest + "->cred->user_ns, 12)"},
+	{call: "can_nice(" + guest + ", 3)"},
+	{call: "task_prio(" + guest + ")"},
+	{call: "in_group_p(0)"},
+	{call: "is_subdir(" + guest + "->mm->exe_file->f_path.dentry, init_task.fs->root.dentry)"},
+	{call: "find_get_pid(1)"},
+	{call: "get_nr_threads()"},
+	{call: "find_vma(" + guest + "->mm, " + guest + "->mm->start_stack)"},
+	{call: "task_nice(" + guest + ")"},
+	{call: "rb_first(&vmap_area_root)", kernels: "5.10 6.1"},
+	{call: "nr_processes()"},
+	{call: "nr_free_buffer_pages()"},
+	{call: "si_mem_available()"},
+	{call: "fget_task(" + guest + ", 1)"},
+}
+
+// guest is the last process that was started.
+const guest = "((struct task_struct *)((u64)init_task.tasks.prev - (u64)&((struct task_struct *)0)->tasks))"
+
+// TestLoads: the C expression of every load, evaluated at that moment, gives
+// the address and the value of the load.
+func TestLoads(t *testing.T) {
+	for _, scene := range dumptest.Idle {
+		t.Run(scene, func(t *testing.T) {
+			k := example.KernelOf(t, dumptest.Get(t, scene+".kdump"))
+			env, err := ForKernel(k)
+			qt.Assert(t, qt.IsNil(err))
+			named, all := 0, 0
+			for _, r := range reads {
+				fn, args, ok := strings.Cut(strings.TrimSuffix(r.call, ")"), "(")
+				if _, found := k.Lookup(fn); !found || !ok || r.kernels != "" && !slices.Contains(strings.Fields(r.kernels), strings.TrimPrefix(scene, "idle-")) {
+					continue
+				}
+				run(t, k, env, fn, splitArgs(args), func(f *Flow, e *Event) {
+					if e.Kind != Load || e.Stack {
+						return
+					}
+					all++
+					if e.Place == nil {
+						return
+					}
+					named++
+					j := judge{k, env.Types(), f.m.Mem}
+					if err := j.check(f, e); err != nil {
+						t.Errorf("%s: step %d, %s: %v", r.call, e.Step, e.Inst, err)
+					}
+				})
+			}
+			t.Logf("%d of %d loads have a name", named, all)
+			qt.Check(t, qt.IsTrue(named*10 > all*5), qt.Commentf("%d of %d", named, all))
+		})
+	}
+}
+
+// splitArgs splits at commas outside of parentheses.
+func splitArgs(s string) (out []string) {
+	depth, start := 0, 0
+	for i, c := range s + "," {
+		switch {
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == ',' && depth == 0:
+			if i > start {
+				out = append(out, strings.TrimSpace(s[start:i]))
+			}
+			start = i + 1
+		}
+	}
+	return out
+}

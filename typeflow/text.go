@@ -1,0 +1,224 @@
+package typeflow
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ksleuth/ksleuth/ctype"
+)
+
+// kernelErrors are the error numbers that never reach user space
+// (include/linux/errno.h).
+var kernelErrors = map[uint64]string{
+	512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 515: "ENOIOCTLCMD", 516: "ERESTART_RESTARTBLOCK",
+	517: "EPROBE_DEFER", 518: "EOPENSTALE", 519: "ENOPARAM", 521: "EBADHANDLE", 524: "ENOTSUPP", 529: "EIOCBQUEUED",
+}
+
+// ErrorName returns "-EINVAL" for -22, "" for what is no error number.
+func ErrorName(v int64) string {
+	if v >= 0 || v < -4095 {
+		return ""
+	}
+	if s := kernelErrors[uint64(-v)]; s != "" {
+		return "-" + s
+	}
+	if s := unix.ErrnoName(syscall.Errno(-v)); s != "" {
+		return "-" + s
+	}
+	return ""
+}
+
+// Format writes a value by its type: enumerators and bools by name, pointers
+// with their symbol, error numbers with theirs.
+func (f *Flow) Format(v Value) string {
+	return f.FormatAs(v.Type, v.Val, v.Size)
+}
+
+// FormatAs is Format for the low bytes of a number.
+func (f *Flow) FormatAs(t *ctype.Type, val uint64, size uint8) string {
+	if size == 0 {
+		size = 8
+	}
+	val &= mask(size)
+	if t == nil {
+		if size == 8 && val > ^uint64(4095) {
+			return f.negative(int64(val))
+		}
+		return fmt.Sprintf("%#x", val) + f.symbol(val)
+	}
+	wide := false
+	if n, err := f.types.Sizeof(t); err == nil {
+		wide = n >= 8
+		if n < int(size) {
+			size = uint8(n)
+			val &= mask(size)
+		}
+	}
+	s := t.Strip()
+	switch s.Kind() {
+	case ctype.Pointer:
+		switch {
+		case val == 0:
+			return "NULL"
+		case val > ^uint64(4095):
+			return f.negative(int64(val))
+		}
+		return fmt.Sprintf("%#x", val) + f.symbol(val)
+	case ctype.Enum, ctype.Enum64:
+		return enumerator(s, val)
+	}
+	switch {
+	case t.IsBool() && val <= 1:
+		return strconv.FormatBool(val != 0)
+	case t.IsSigned():
+		n := int64(sext(val, size))
+		switch {
+		case n < 0:
+			return f.negative(n)
+		case !wide:
+			return strconv.FormatInt(n, 10)
+		}
+	case t.IsChar() && val >= 0x20 && val < 0x7f:
+		return fmt.Sprintf("%q", rune(val))
+	}
+	return fmt.Sprintf("%#x", val) + f.symbol(val)
+}
+
+func (f *Flow) negative(n int64) string {
+	if e := ErrorName(n); e != "" {
+		return fmt.Sprintf("%d (%s)", n, e)
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// symbol returns " <name>" of an address in the kernel's image.
+func (f *Flow) symbol(addr uint64) string {
+	if addr < 1<<47 {
+		return ""
+	}
+	if s := f.env.Symbol(addr); s != "" {
+		return " <" + s + ">"
+	}
+	return ""
+}
+
+func enumerator(s *ctype.Type, val uint64) string {
+	for _, e := range s.Enumerators() {
+		if uint32(e.Value) == uint32(val) {
+			return e.Name
+		}
+	}
+	return fmt.Sprintf("%#x", val)
+}
+
+// Text writes a relation that held, in words of C, with the values of what is
+// compared: "x->read (0xff0) != y->commit (0x0)".
+func (f *Flow) Text(c Cond, fr *Frame) string {
+	c = c.Truth()
+	l, r := f.typed(c.Left, c.Right), f.typed(c.Right, c.Left)
+	left, right := f.side(l, fr, c), f.side(r, fr, c)
+	zero := r.IsConst() && r.Val == 0
+	switch {
+	case c.Op == "":
+		return ""
+	case c.Op == "&":
+		return left + " & " + right + f.worth(l)
+	case c.Op == "!&":
+		return "!(" + left + " & " + right + ")" + f.worth(l)
+	case isErr(c) && c.Op == ">":
+		return "IS_ERR(" + left + ")" + f.worth(l)
+	case isErr(c) && c.Op == "<=":
+		return "!IS_ERR(" + left + ")" + f.worth(l)
+	case c.Op == "==" && zero && strings.HasPrefix(left, "test_bit("):
+		return "!" + left
+	case c.Op == "!=" && zero && strings.HasPrefix(left, "test_bit("):
+		return left
+	case c.Op == "==" && (r.IsConst() || l.IsConst()):
+		return left + " == " + right
+	case c.Op == "==":
+		return left + " == " + right + f.worth(r)
+	}
+	if !l.IsConst() {
+		left += f.worth(l)
+	}
+	if !r.IsConst() {
+		right += f.worth(r)
+	}
+	return left + " " + c.Op + " " + right
+}
+
+// constantText writes a number of the code.
+func (f *Flow) constantText(v Value) string {
+	if v.IsConst() && (v.Type == nil || v.Type.Strip().Kind() == ctype.Int && !v.Type.IsBool() && !v.Type.IsChar()) {
+		n := v.Val
+		if v.Type == nil || v.Type.IsSigned() {
+			n = sext(n, v.Size)
+		}
+		if e := ErrorName(int64(n)); e == "" || v.Type == nil {
+			return f.number(n)
+		}
+	}
+	return f.Format(v)
+}
+
+// isErr says whether a relation is that of IS_ERR_VALUE.
+func isErr(c Cond) bool {
+	return c.Unsigned && c.Size == 8 && c.Right.IsConst() && c.Right.Val == ^uint64(4095)
+}
+
+// typed gives a constant the type of what it is compared with.
+func (f *Flow) typed(v, other Value) Value {
+	if v.IsConst() && v.Type == nil {
+		v.Type = other.Type
+		if other.Off != 0 {
+			v.Type = nil
+		}
+	}
+	return v
+}
+
+// worth is the value behind a name.
+func (f *Flow) worth(v Value) string {
+	if v.Expr == nil || v.Expr.Op == OpValue {
+		return ""
+	}
+	t := v.Type
+	if v.Off != 0 {
+		t = nil
+	}
+	return " (" + f.FormatAs(t, v.Val, v.Size) + ")"
+}
+
+// side writes one side of a relation.
+func (f *Flow) side(v Value, fr *Frame, c Cond) string {
+	name := f.Name(v, fr)
+	switch {
+	case name == "" && c.Op != "&" && c.Op != "!&":
+		if v.IsConst() && v.Type != nil && v.Type.Strip().Kind() == ctype.Pointer && v.Val != 0 {
+			return f.number(v.Val)
+		}
+		return f.constantText(v)
+	case name == "":
+		return fmt.Sprintf("%#x", v.Val)
+	}
+	if v.Expr.Op == OpBinary || v.Expr.Op == OpCast && v.Expr.X.Op == OpBinary {
+		if c.Op == "&" || c.Op == "!&" || v.Expr.cond != nil || precedence[v.Expr.Name] < 9 {
+			name = "(" + name + ")"
+		}
+	}
+	// A comparison of another signedness than the type's: said where it matters.
+	order := c.Op != "==" && c.Op != "!=" && c.Op != "&" && c.Op != "!&"
+	if order && v.Type != nil && v.Size > 0 && v.Val>>(8*v.Size-1)&1 != 0 {
+		switch {
+		case c.Unsigned && v.Type.IsSigned():
+			name = "(" + unsigned(v.Size).String() + ")" + name
+		case !c.Unsigned && !v.Type.IsSigned() && v.Type.IsInteger():
+			name = "(" + signed(v.Size).String() + ")" + name
+		}
+	}
+	return name
+}
