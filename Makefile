@@ -2,7 +2,7 @@
 # make build   bin/ksleuth, one static binary (needs only Go)
 # make test    everything: tools, kernels, lint, tests (Debian; as root it installs what is missing)
 # make lint    vet, gofmt, staticcheck
-# make bench   speed beside crash and drgn
+# make bench   speed beside crash, drgn and Unicorn
 # make generate   generated code and the guests' BPF objects anew
 
 SHELL := bash
@@ -44,6 +44,8 @@ demo: build
 test: tools kernels lint dumps
 	KSLEUTH_REQUIRE_VM=1 KSLEUTH_VMLINUX=$(cache)/kernels/$(judged)/vmlinux \
 		go test -timeout 30m $(TESTFLAGS) ./...
+	# The same package once more, judged by an emulator that ksleuth must not be linked with.
+	KSLEUTH_REQUIRE_VM=1 go test -tags unicorn -run Unicorn -timeout 30m $(TESTFLAGS) ./emulate
 	$(MAKE) matrix
 
 # What tests of these packages read of the running kernel, on every kernel.
@@ -65,8 +67,10 @@ dumps: kernels
 
 lint:
 	go vet ./...
+	go vet -tags unicorn ./emulate
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt would change: $$files" >&2; exit 1; }
 	go tool staticcheck ./...
+	go tool staticcheck -tags unicorn ./emulate
 
 bench: tools kernels dumps
 	go run ./internal/cmd/bench

@@ -255,7 +255,11 @@ func (s *subject) mutations(t *trial) []mutation {
 
 // check tries mutations and returns what contradicts the effects.
 func (s *subject) check(r *rand.Rand) string {
-	t := s.try(randomRegs(r), 0)
+	regs := randomRegs(r)
+	if s.eff.NMem > 0 && s.eff.Mem[0].Repeat {
+		regs.GP[RCX] = uint64(r.IntN(5))
+	}
+	t := s.try(regs, 0)
 	if !t.ok {
 		return ""
 	}

@@ -3,13 +3,8 @@
 package emulate
 
 import (
-	"encoding/hex"
 	"math/rand/v2"
-	"os"
-	"strings"
 	"testing"
-
-	"github.com/go-quicktest/qt"
 
 	"github.com/ksleuth/ksleuth/x86"
 )
@@ -27,17 +22,8 @@ func TestEncodingsUnicorn(t *testing.T) {
 	j := newJudge(t)
 	j.r = rand.New(rand.NewPCG(1, 2))
 	j.fill()
-	data, err := os.ReadFile("testdata/encodings.txt")
-	qt.Assert(t, qt.IsNil(err))
 	judged := 0
-	for line := range strings.Lines(string(data)) {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
-		code, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(line[:31]), " ", ""))
-		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", line))
-		in, err := x86.Decode(code, 0)
-		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", line))
+	for _, in := range encodings(t) {
 		if unjudged(&in) != "" || misjudged[in.Op] != "" {
 			continue
 		}

@@ -3,7 +3,6 @@
 package emulate
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -18,8 +17,6 @@ import (
 	"github.com/ksleuth/ksleuth/internal/unicorn"
 	"github.com/ksleuth/ksleuth/x86"
 )
-
-func testContext() (context.Context, func()) { return context.Background(), func() {} }
 
 // rounds is how often a form is executed, shared among its encodings.
 // KSLEUTH_ROUNDS asks for more.
@@ -180,7 +177,9 @@ func correct(in *x86.Inst, before *Regs, want *unicorn.Regs) {
 
 // prepare makes the registers such that in does something worth comparing.
 func (j *judge) prepare(in *x86.Inst, r *Regs) {
-	rep := in.Prefix&(x86.Rep|x86.Repne) != 0
+	if repeated(in) {
+		r.GP[RCX] = uint64(j.r.IntN(20))
+	}
 	switch in.Op {
 	case x86.DIV, x86.IDIV:
 		switch j.r.IntN(4) {
@@ -199,10 +198,6 @@ func (j *judge) prepare(in *x86.Inst, r *Regs) {
 		}
 	case x86.LEAVE:
 		r.GP[RBP] = j.target(8)
-	case x86.MOVS, x86.STOS, x86.LODS, x86.CMPS, x86.SCAS:
-		if rep {
-			r.GP[RCX] = uint64(j.r.IntN(20))
-		}
 	}
 }
 
@@ -231,9 +226,6 @@ func TestFormsUnicorn(t *testing.T) {
 		j.r = rand.New(rand.NewPCG(h.Sum64(), 1))
 		j.fill()
 		judged++
-		if os.Getenv("KSLEUTH_TRACE") != "" {
-			println(f.Name(), fmt.Sprintf("% x", f.Insts[0].Bytes()))
-		}
 		failed, first := 0, ""
 		for i := range f.Insts {
 			per := max(1, n/len(f.Insts))

@@ -3,7 +3,6 @@
 package emulate
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ import (
 func TestKernelFunctionsUnicorn(t *testing.T) {
 	for _, version := range formKernels {
 		t.Run(version, func(t *testing.T) {
-			w := newTwin(t, formKernel(t, "idle-"+version), Options{})
+			w := newTwin(t, formKernel(t, "idle-"+version), Options{History: 1 << 16})
 			functions, calls, total := 0, 0, uint64(0)
 			var none, others []string
 			for _, f := range functionTable {
@@ -81,7 +80,6 @@ func (w *twin) said(t *testing.T, name string, at uint64, want string) {
 // put into memory and its address passed.
 type (
 	sym      string // the address of a symbol, the first there is of several
-	word     string // the word at a symbol
 	listOf   int    // a list of so many nodes, 64 bytes each
 	treeOf   int    // a red-black tree of so many nodes, by rb_insert_color; passes the root
 	treeNode int    // the node of that number of the tree before
@@ -110,14 +108,6 @@ func (w *twin) values(t *testing.T, args []any) (out []uint64, ok bool) {
 				return nil, false
 			}
 			out = append(out, v)
-		case word:
-			v := w.function(string(a))
-			if v == 0 {
-				return nil, false
-			}
-			b, err := w.m.Load(v, 8)
-			qt.Assert(t, qt.IsNil(err))
-			out = append(out, b)
 		case listOf:
 			out = append(out, w.list(t, int(a)))
 		case treeOf:
@@ -125,7 +115,7 @@ func (w *twin) values(t *testing.T, args []any) (out []uint64, ok bool) {
 		case treeNode:
 			out = append(out, twinBuf+16+uint64(a)*32)
 		default:
-			t.Fatal(fmt.Sprintf("argument %T", a))
+			t.Fatalf("argument %T", a)
 		}
 	}
 	return out, true

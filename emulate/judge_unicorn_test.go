@@ -4,11 +4,11 @@ package emulate
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
@@ -78,9 +78,6 @@ func (j *judge) place(t testing.TB, code []byte, addr uint64) {
 		qt.Assert(t, qt.IsNil(j.uc.Unmap(j.code)))
 		delete(j.m.Mem.pages, j.code>>pageShift)
 		delete(j.m.Mem.pages, j.code>>pageShift+1)
-	}
-	if os.Getenv("KSLEUTH_TRACE") != "" {
-		println("place", fmt.Sprintf("%#x % x", addr, code))
 	}
 	j.code = addr &^ pageMask
 	b, err := j.uc.Map(j.code, codeLen)
@@ -211,6 +208,15 @@ func (j *judge) target(size int) uint64 {
 	return areaAt + uint64(off)
 }
 
+// repeated says whether in is a string instruction with a prefix that repeats it.
+func repeated(in *x86.Inst) bool {
+	switch in.Op {
+	case x86.MOVS, x86.STOS, x86.LODS, x86.CMPS, x86.SCAS:
+		return in.Prefix&(x86.Rep|x86.Repne) != 0
+	}
+	return false
+}
+
 // A verdict is what a comparison came to.
 type verdict string
 
@@ -236,9 +242,7 @@ func (j *judge) step(in *x86.Inst, before Regs, undefined uint64) verdict {
 	}
 	clear(m.breaks)
 	m.breaks[next] = true
-	ctx, stop := testContext()
-	defer stop()
-	s := m.Run(ctx)
+	s := m.Run(context.Background())
 	want := unicorn.Regs{GP: before.GP, Flags: before.Flags, FSBase: before.FSBase, GSBase: before.GSBase, X: before.X}
 	if err := j.uc.SetRegs(&want); err != nil {
 		return verdict(err.Error())
@@ -251,19 +255,23 @@ func (j *judge) step(in *x86.Inst, before Regs, undefined uint64) verdict {
 		j.differs()
 		return v
 	}
+	rep := repeated(in)
 	if s.Outcome == Faulted {
-		// Unicorn, unlike a processor, writes the part that is on a mapped page.
-		// How far a string instruction came is compared where it does not fault.
-		j.restore()
-		if in.Prefix&(x86.Rep|x86.Repne) != 0 {
-			return agree
-		}
+		j.restore() // Unicorn, unlike a processor, writes the part that is on a mapped page
 	}
-	if s.Outcome == Faulted || s.Outcome == Trapped {
+	if (s.Outcome == Faulted || s.Outcome == Trapped) && !rep { // of a string instruction some rounds were done
 		want = unicorn.Regs{GP: before.GP, RIP: in.Addr, Flags: before.Flags, FSBase: before.FSBase, GSBase: before.GSBase, X: before.X}
 	}
 	correct(in, &before, &want)
-	var out []string
+	out := registersDiffer(m, &want, undefined)
+	if d := j.differs(); d != "" {
+		out = append(out, d)
+	}
+	return verdict(strings.Join(out, "; "))
+}
+
+// registersDiffer says in which registers a machine is not as it should be.
+func registersDiffer(m *Machine, want *unicorn.Regs, undefined uint64) (out []string) {
 	for i := range want.GP {
 		if m.GP[i] != want.GP[i] {
 			out = append(out, fmt.Sprintf("%s = %#x, want %#x", gpNames[i], m.GP[i], want.GP[i]))
@@ -277,17 +285,13 @@ func (j *judge) step(in *x86.Inst, before Regs, undefined uint64) verdict {
 	if m.RIP != want.RIP {
 		out = append(out, fmt.Sprintf("rip = %#x, want %#x", m.RIP, want.RIP))
 	}
-	const compared = statusFlags | DF | IF
-	if d := (m.Flags ^ want.Flags) & compared &^ undefined; d != 0 {
+	if d := (m.Flags ^ want.Flags) & (statusFlags | DF | IF) &^ undefined; d != 0 {
 		out = append(out, fmt.Sprintf("flags = %s, want %s", flagString(m.Flags), flagString(want.Flags)))
 	}
 	if m.GSBase != want.GSBase || m.FSBase != want.FSBase {
 		out = append(out, fmt.Sprintf("gs base = %#x, want %#x; fs base = %#x, want %#x", m.GSBase, want.GSBase, m.FSBase, want.FSBase))
 	}
-	if d := j.differs(); d != "" {
-		out = append(out, d)
-	}
-	return verdict(strings.Join(out, "; "))
+	return out
 }
 
 // sameOutcome compares the way the two ended.

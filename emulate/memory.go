@@ -20,6 +20,7 @@ type pageData = [pageSize]byte
 // second run sees what the first one saw, also on a target that lives.
 type base struct {
 	target mem.Reader
+	guard  func(addr uint64) error // see Memory.Guard
 	mu     sync.Mutex
 	pages  map[uint64]*pageData // by page number
 }
@@ -71,6 +72,10 @@ type tlbEntry struct {
 func NewMemory(target mem.Reader) *Memory {
 	return &Memory{base: &base{target: target, pages: map[uint64]*pageData{}}, pages: map[uint64]*page{}}
 }
+
+// Guard has writable asked before a page of the target is first written: an error
+// makes the write a fault. It holds for all views that share m's pages.
+func (m *Memory) Guard(writable func(addr uint64) error) { m.base.guard = writable }
 
 // Fork returns a view of the same target as it was before anything was written
 // to m, which shares the pages that m has read.
@@ -175,6 +180,11 @@ func (m *Memory) writable(addr uint64) (*page, error) {
 		return nil, err
 	}
 	if !p.written {
+		if m.base.guard != nil {
+			if err := m.base.guard(addr); err != nil {
+				return nil, err
+			}
+		}
 		d := *p.data
 		p.data, p.written = &d, true
 		m.written = append(m.written, addr>>pageShift)

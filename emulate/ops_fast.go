@@ -58,10 +58,11 @@ func joinFast(tables ...map[fastForm]exec) map[fastForm]exec {
 	return all
 }
 
-type word interface{ uint32 | uint64 }
+// A wordType is a word of 4 or 8 bytes.
+type wordType interface{ uint32 | uint64 }
 
 // fastForms returns the forms of one operand size, in bytes.
-func fastForms[T word](size uint8) map[fastForm]exec {
+func fastForms[T wordType](size uint8) map[fastForm]exec {
 	t := map[fastForm]exec{
 		{x86.MOV, kReg, kReg, size}:   func(m *Machine, u *uop) bool { m.GP[u.dst&15] = uint64(T(m.GP[u.src&15])); return true },
 		{x86.MOV, kReg, kImm, size}:   func(m *Machine, u *uop) bool { m.GP[u.dst&15] = uint64(T(u.imm)); return true },
@@ -111,7 +112,7 @@ func (m *Machine) loadInto(r uint8, addr uint64, size uint8) bool {
 	return ok
 }
 
-func regReg[T word](f func(m *Machine, a, b T) T, writes bool) exec {
+func regReg[T wordType](f func(m *Machine, a, b T) T, writes bool) exec {
 	if !writes {
 		return func(m *Machine, u *uop) bool {
 			f(m, T(m.GP[u.dst&15]), T(m.GP[u.src&15]))
@@ -125,7 +126,7 @@ func regReg[T word](f func(m *Machine, a, b T) T, writes bool) exec {
 	}
 }
 
-func regImm[T word](f func(m *Machine, a, b T) T, writes bool) exec {
+func regImm[T wordType](f func(m *Machine, a, b T) T, writes bool) exec {
 	if !writes {
 		return func(m *Machine, u *uop) bool {
 			f(m, T(m.GP[u.dst&15]), T(u.imm))
@@ -139,7 +140,7 @@ func regImm[T word](f func(m *Machine, a, b T) T, writes bool) exec {
 	}
 }
 
-func regMem[T word](f func(m *Machine, a, b T) T, writes bool, size uint8) exec {
+func regMem[T wordType](f func(m *Machine, a, b T) T, writes bool, size uint8) exec {
 	return func(m *Machine, u *uop) bool {
 		b, ok := m.load(m.ea(u), size)
 		if !ok {
@@ -153,7 +154,7 @@ func regMem[T word](f func(m *Machine, a, b T) T, writes bool, size uint8) exec 
 	}
 }
 
-func memImm[T word](f func(m *Machine, a, b T) T, size uint8) exec {
+func memImm[T wordType](f func(m *Machine, a, b T) T, size uint8) exec {
 	return func(m *Machine, u *uop) bool {
 		a, ok := m.load(m.ea(u), size)
 		if ok {
@@ -164,7 +165,7 @@ func memImm[T word](f func(m *Machine, a, b T) T, size uint8) exec {
 }
 
 // status returns SF, ZF and PF of a result.
-func status[T word](r T) uint64 {
+func status[T wordType](r T) uint64 {
 	f := uint64(parity[uint8(r)])
 	if r == 0 {
 		f |= ZF
@@ -182,7 +183,7 @@ var parity = func() (t [256]uint8) {
 	return t
 }()
 
-func fastAdd[T word](m *Machine, a, b T) T {
+func fastAdd[T wordType](m *Machine, a, b T) T {
 	r := a + b
 	top := bits.Len64(uint64(^T(0))) - 1
 	f := status(r) | uint64(a^b^r)&AF | uint64((^(a^b)&(a^r))>>top)<<11
@@ -193,7 +194,7 @@ func fastAdd[T word](m *Machine, a, b T) T {
 	return r
 }
 
-func fastSub[T word](m *Machine, a, b T) T {
+func fastSub[T wordType](m *Machine, a, b T) T {
 	r := a - b
 	top := bits.Len64(uint64(^T(0))) - 1
 	f := status(r) | uint64(a^b^r)&AF | uint64(((a^b)&(a^r))>>top)<<11
@@ -204,18 +205,18 @@ func fastSub[T word](m *Machine, a, b T) T {
 	return r
 }
 
-func fastAnd[T word](m *Machine, a, b T) T { return fastLogic(m, a&b) }
-func fastOr[T word](m *Machine, a, b T) T  { return fastLogic(m, a|b) }
-func fastXor[T word](m *Machine, a, b T) T { return fastLogic(m, a^b) }
+func fastAnd[T wordType](m *Machine, a, b T) T { return fastLogic(m, a&b) }
+func fastOr[T wordType](m *Machine, a, b T) T  { return fastLogic(m, a|b) }
+func fastXor[T wordType](m *Machine, a, b T) T { return fastLogic(m, a^b) }
 
-func fastLogic[T word](m *Machine, r T) T {
+func fastLogic[T wordType](m *Machine, r T) T {
 	m.Flags = m.Flags&^statusFlags | status(r)
 	return r
 }
 
 // fastCount is inc, and dec, which adds -1: CF stays. To AF adding and
 // subtracting are not the same.
-func fastCount[T word](n T) exec {
+func fastCount[T wordType](n T) exec {
 	top := bits.Len64(uint64(^T(0))) - 1
 	return func(m *Machine, u *uop) bool {
 		a := T(m.GP[u.dst&15])

@@ -53,28 +53,34 @@ func (m *Machine) advance(u *uop, r int, n uint64) {
 // freeRounds is how often an instruction may be repeated whatever the limit says.
 const freeRounds = 1 << 16
 
-// repeat executes a string instruction: round carries out some rounds, at most
-// max, and returns how many; 0 after a fault. more says whether to go on.
+// A round carries out some rounds of a string instruction, at most max, and
+// returns how many; 0 after a fault. more says whether to go on.
+type round = func(m *Machine, u *uop, max uint64) (n uint64, more bool)
+
+// repeat executes a string instruction, whose source is at the register reads.
 //
 // As on a processor, a fault leaves the registers as they were before the round
-// that did it: the kernel's copy functions read from rcx how far they came.
-//
-// The history's addresses of the accesses are the lowest ones, read at si and
-// written (by cmps and scas: read) at di; Machine.n tells the bytes accessed.
-func (m *Machine) repeat(u *uop, round func(m *Machine, u *uop, max uint64) (n uint64, more bool)) bool {
+// that did it: the kernel's copy functions read from rcx how far they came. What
+// was done until then counts as an instruction.
+func (m *Machine) repeat(u *uop, reads int, do round) bool {
 	if u.cc == repNone {
-		n, _ := round(m, u, 1)
+		n, _ := do(m, u, 1)
 		return n != 0
 	}
-	si, di := m.GP[RSI], m.GP[RDI]
+	from, to := u.part(m.GP[reads]), m.GP[RDI]
+	if reads == RSI {
+		from = m.inSegment(u, from)
+	}
 	total := uint64(0)
 	for more := true; more && u.part(m.GP[RCX]) != 0; {
-		if total >= freeRounds && m.Step+m.repeats >= m.opt.Steps {
+		n := uint64(0)
+		if total < freeRounds || m.Step+m.repeats < m.opt.Steps {
+			n, more = do(m, u, u.part(m.GP[RCX]))
+		} else {
 			m.stop = &Stop{Outcome: Limited, Err: &LimitError{fmt.Sprintf("%d instructions, of which %d are repetitions", m.Step+m.repeats, m.repeats)}}
-			return false
 		}
-		var n uint64
-		if n, more = round(m, u, u.part(m.GP[RCX])); n == 0 {
+		if n == 0 {
+			m.interrupted(u, from, to, total)
 			return false
 		}
 		m.GP[RCX] = u.part(m.GP[RCX] - n)
@@ -84,23 +90,35 @@ func (m *Machine) repeat(u *uop, round func(m *Machine, u *uop, max uint64) (n u
 	if u.addr32 && total == 0 {
 		m.GP[RCX] &= 0xffffffff
 	}
-	m.accessed(u, si, di, total)
+	m.accessed(u, from, to, total)
 	return true
 }
 
-// accessed tells the history what a repeated instruction accessed.
-func (m *Machine) accessed(u *uop, si, di, rounds uint64) {
+// interrupted has the history know of the rounds before a fault.
+func (m *Machine) interrupted(u *uop, from, to, rounds uint64) {
+	if rounds == 0 {
+		return
+	}
+	if m.hist != nil {
+		m.accessed(u, from, to, rounds)
+		m.hist.add(m, u)
+	}
+	m.Step++
+}
+
+// accessed tells the history what a repeated instruction accessed: the lowest
+// addresses, read and written (by cmps: read), and the bytes at each.
+func (m *Machine) accessed(u *uop, from, to, rounds uint64) {
 	if rounds == 0 {
 		m.n = noAccess
 		return
 	}
 	if m.Flags&DF != 0 {
 		back := (rounds - 1) * uint64(u.size)
-		si, di = si-back, di-back
+		from, to = from-back, to-back
 	}
-	si, di = m.inSegment(u, u.part(si)), u.part(di)
+	m.read, m.wrote = from, u.part(to)
 	m.n = uint32(min(rounds*uint64(u.size), uint64(noAccess-1)))
-	m.read, m.wrote = si, di
 }
 
 // bulk returns how many elements, at most max, lie before the end of the page
@@ -115,7 +133,7 @@ func (m *Machine) bulk(u *uop, max uint64, addrs ...uint64) uint64 {
 	return max
 }
 
-func execMovs(m *Machine, u *uop) bool { return m.repeat(u, roundMovs) }
+func execMovs(m *Machine, u *uop) bool { return m.repeat(u, RSI, roundMovs) }
 
 func roundMovs(m *Machine, u *uop, max uint64) (uint64, bool) {
 	from, to := m.inSegment(u, u.part(m.GP[RSI])), u.part(m.GP[RDI])
@@ -142,7 +160,7 @@ func roundMovs(m *Machine, u *uop, max uint64) (uint64, bool) {
 	return n, true
 }
 
-func execStos(m *Machine, u *uop) bool { return m.repeat(u, roundStos) }
+func execStos(m *Machine, u *uop) bool { return m.repeat(u, RSI, roundStos) }
 
 const fillSize = 512
 
@@ -175,7 +193,7 @@ func roundStos(m *Machine, u *uop, max uint64) (uint64, bool) {
 	return n, true
 }
 
-func execLods(m *Machine, u *uop) bool { return m.repeat(u, roundLods) }
+func execLods(m *Machine, u *uop) bool { return m.repeat(u, RSI, roundLods) }
 
 func roundLods(m *Machine, u *uop, _ uint64) (uint64, bool) {
 	v, ok := m.load(m.inSegment(u, u.part(m.GP[RSI])), u.size)
@@ -193,15 +211,7 @@ func (m *Machine) compared(u *uop, a, b uint64) bool {
 	return (a == b) == (u.cc == repEqual)
 }
 
-func execScas(m *Machine, u *uop) bool {
-	if !m.repeat(u, roundScas) {
-		return false
-	}
-	if u.cc != repNone {
-		m.read = m.wrote // which is the place at di
-	}
-	return true
-}
+func execScas(m *Machine, u *uop) bool { return m.repeat(u, RDI, roundScas) }
 
 func roundScas(m *Machine, u *uop, _ uint64) (uint64, bool) {
 	b, ok := m.load(u.part(m.GP[RDI]), u.size)
@@ -212,7 +222,7 @@ func roundScas(m *Machine, u *uop, _ uint64) (uint64, bool) {
 	return 1, m.compared(u, m.GP[RAX]&mask(u.size), b)
 }
 
-func execCmps(m *Machine, u *uop) bool { return m.repeat(u, roundCmps) }
+func execCmps(m *Machine, u *uop) bool { return m.repeat(u, RSI, roundCmps) }
 
 func roundCmps(m *Machine, u *uop, _ uint64) (uint64, bool) {
 	from, to := m.inSegment(u, u.part(m.GP[RSI])), u.part(m.GP[RDI])

@@ -27,6 +27,8 @@ var systemOps = joinOps(map[x86.Op]opRow{
 	x86.LSL:    {exec: execLsl},
 	x86.VERW:   {exec: execVerw},
 
+	x86.LDMXCSR: {exec: func(m *Machine, u *uop) bool { _, ok := m.getDst(u); return ok }},
+
 	x86.SWAPGS:   {exec: execSwapgs},
 	x86.RDFSBASE: {exec: func(m *Machine, u *uop) bool { m.setReg(kReg, u.dst, u.size, m.FSBase); return true }},
 	x86.RDGSBASE: {exec: func(m *Machine, u *uop) bool { m.setReg(kReg, u.dst, u.size, m.GSBase); return true }},
@@ -39,7 +41,9 @@ var systemOps = joinOps(map[x86.Op]opRow{
 	// Nothing can be seen of them here: hints, the order of memory accesses, caches.
 	x86.NOP, x86.ENDBR32, x86.ENDBR64, x86.PAUSE, x86.LFENCE, x86.MFENCE, x86.SFENCE, x86.SERIALIZE,
 	x86.PREFETCH, x86.PREFETCHW, x86.PREFETCHNTA, x86.PREFETCHT0, x86.PREFETCHT1, x86.PREFETCHT2, x86.PREFETCHWT1,
-	x86.CLFLUSH, x86.CLFLUSHOPT, x86.CLWB, x86.CLDEMOTE, x86.WBINVD, x86.WBNOINVD, x86.INVLPG,
+	x86.CLFLUSH, x86.CLFLUSHOPT, x86.CLWB, x86.CLDEMOTE, x86.WBINVD, x86.WBNOINVD,
+	// No state of the floating point unit is modelled, and nothing executed here asks for it.
+	x86.FNINIT, x86.FNCLEX, x86.FWAIT, x86.EMMS,
 ))
 
 func execNop(m *Machine, u *uop) bool { return true }

@@ -31,7 +31,7 @@ type Origin struct {
 // Bytes with the same answer come together.
 func (h *History) Origins(before uint64, want Locs) []Origin {
 	s := &slicer{h: h, o: SliceOptions{Before: before, Limit: 1e6}, w: newWants(), out: &Slice{}}
-	p := &passage{made: map[int32]int32{}, direct: map[int32]int32{}, initial: map[int32]*Locs{}, loads: map[int32][]Load{}}
+	p := &passage{made: map[int32]int32{}, roles: map[int32]Role{}, direct: map[int32]int32{}, initial: map[int32]*Locs{}, loads: map[int32][]Load{}}
 	s.through = p
 	s.askBytes(&want)
 	p.chains = make([][]int32, len(p.asked))
@@ -45,6 +45,7 @@ type passage struct {
 	chains  [][]int32         // of each byte asked for, the copies
 	made    map[int32]int32   // of each byte asked for, the step that produced it
 	direct  map[int32]int32   // or the step that loaded it
+	roles   map[int32]Role    // of each byte asked for, what the step did
 	initial map[int32]*Locs   // of each asker, registers from outside
 	loads   map[int32][]Load  // of each asker, memory
 	sources map[int32][]int32 // of each step, those that made what it used
@@ -120,6 +121,9 @@ func (s *slicer) pass(e *entry, o *x86.Output, hits []hit) []hit {
 			s.through.chains[k] = append(s.through.chains[k], s.now)
 		}
 		if h.bytes != 0 {
+			if h.who < 0 {
+				s.through.roles[h.who] = roleOf(&e.info.Effects, o, []hit{h})
+			}
 			rest = append(rest, h)
 		}
 	}
@@ -169,7 +173,7 @@ func (s *slicer) origins() []Origin {
 // key tells apart what bytes come from.
 func (p *passage) key(who int32) string {
 	if m, ok := p.made[who]; ok {
-		return fmt.Sprint("made ", m)
+		return fmt.Sprint("made ", m, p.roles[who])
 	}
 	if d, ok := p.direct[who]; ok {
 		return fmt.Sprint("loaded ", d)
@@ -201,7 +205,12 @@ func (s *slicer) origin(who int32) Origin {
 	from := []int32{who}
 	if m, ok := p.made[who]; ok {
 		ev := s.steps[m].Event
-		o.Made, o.Role = &ev, s.steps[m].Role
+		if o.Made, o.Role = &ev, p.roles[who]; ev.Stub != nil {
+			o.Role = RoleStub
+		}
+		if o.Role == RoleConst {
+			return o
+		}
 		from[0] = m
 	}
 	seen := map[int32]bool{from[0]: true}

@@ -57,7 +57,7 @@ type SliceStep struct {
 	// at, where that is known; only with control dependence.
 	Entry uint64
 	// Instances counts how often a branch was executed in that call until then,
-	// itself included.
+	// itself included; not with AllBranches.
 	Instances int
 }
 

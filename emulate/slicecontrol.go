@@ -222,11 +222,12 @@ func (s *slicer) branch(e *entry, act int32) {
 	} else {
 		c.pending[act] = list
 	}
-	if len(users) == 0 || seen && !s.o.AllBranches {
+	if len(users) == 0 || seen {
 		return
 	}
 	s.decided(e, RoleBranch, users)
-	if c.seen[place2{act, addr}] = s.now; !seen {
+	if !s.o.AllBranches {
+		c.seen[place2{act, addr}] = s.now
 		s.steps[s.now].Instances = 1
 	}
 }

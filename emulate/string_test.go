@@ -95,6 +95,20 @@ func TestRepeatFault(t *testing.T) {
 	qt.Assert(t, qt.Equals(m.GP[RCX], 1<<60-2))
 }
 
+// TestRepeatFaultHistory: the history has what was copied before the fault.
+func TestRepeatFaultHistory(t *testing.T) {
+	m, _ := running(t, "f3a4", func(m *Machine) {
+		m.hist = newHistory(m, 100)
+		m.GP[RSI], m.GP[RDI], m.GP[RCX] = dataAt, dataAt+2*pageSize-100, 150
+	})
+	qt.Assert(t, qt.Equals(m.Step, 1))
+	c := m.hist.cur
+	qt.Assert(t, qt.Equals(c.n, 2))
+	qt.Assert(t, qt.Equals(c.rec[0].addr, dataAt))
+	qt.Assert(t, qt.Equals(c.rec[1].addr, dataAt+2*pageSize-100))
+	qt.Assert(t, qt.Equals(c.rec[1].n, 100))
+}
+
 // TestRepeatLimit: repetitions count.
 func TestRepeatLimit(t *testing.T) {
 	m, s := running(t, "f3ac", func(m *Machine) {

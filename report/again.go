@@ -36,27 +36,27 @@ func CrashStack(k *kernel.Kernel) (kobj.Task, stack.Stack, error) {
 }
 
 // again runs again, offline, what led to a fault of memory, and looks for the
-// store that overwrote what a register had been saved in. It returns nil if
-// there is none. The error says how far the evidence reaches.
-func (b *builder) again(ctx context.Context, c crash) (*rerun.Culprit, error) {
+// store that overwrote what a register had been saved in, or else where the
+// address came from. The error says how far the evidence reaches.
+func (b *builder) again(ctx context.Context, c crash) (*rerun.Culprit, *rerun.Origin, error) {
 	if c.regs == nil || b.r.Fault == nil || c.lockup != "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	switch b.r.Fault.Kind {
 	case "page fault", "general protection fault", "stack segment fault", "double fault":
 	default:
-		return nil, nil
+		return nil, nil, nil
 	}
 	s, err := rerun.New(b.k, rerun.Options{
 		CPU: c.task.CPU, Task: uint64(c.task.Addr),
 		Limits: emulate.Options{Steps: againSteps, Time: againTime, History: againHistory},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	st := c.stack
 	st.Frames = st.Frames[c.first:]
-	return s.FindCulprit(ctx, rerun.Crash{Stack: st, RIP: c.regs.RIP, RSP: c.regs.RSP, Addr: uint64(b.r.Fault.Addr)})
+	return s.Trace(ctx, rerun.Crash{Task: c.task, Stack: st, RIP: c.regs.RIP, RSP: c.regs.RSP, Addr: uint64(b.r.Fault.Addr)})
 }
 
 // culprit makes the store that was found the cause of the crash. What is
@@ -91,6 +91,21 @@ func (b *builder) culprit(cu *rerun.Culprit) {
 		Text: "the crash is only where the damage was next used", Addr: cu.Fault.Addr,
 	})
 	b.r.Cause, b.r.Overwrite, b.r.Missing = f, cu, ""
+	if cu.Stack.Frames != nil {
+		b.r.Frames, b.r.StackEnd = cu.Stack.Frames, ""
+		b.r.Task.Syscall = b.syscall(cu.Stack)
+	}
+}
+
+// origin adds where the address came from.
+func (b *builder) origin(o *rerun.Origin) {
+	b.r.Missing = ""
+	last := o.Why[len(o.Why)-1]
+	b.r.Origin = o
+	b.r.Cause.Evidence = append(b.r.Cause.Evidence, finding.Evidence{
+		Text: fmt.Sprintf("run again offline from the beginning of %s(), it comes to the same fault: %s", function(o.Began.Symbol), last.Text),
+		Addr: last.Addr, Symbol: last.Symbol, Insn: last.Insn,
+	})
 }
 
 // storeText says what the store stored.

@@ -20,10 +20,12 @@ import (
 // pointer that is not what the code made it, or else the decoded fault alone.
 func (b *builder) cause(ctx context.Context, c crash) {
 	b.shown(c)
-	cu, err := b.again(ctx, c)
+	cu, origin, err := b.again(ctx, c)
 	switch {
 	case cu != nil:
 		b.culprit(cu)
+	case origin != nil && b.r.Cause != nil:
+		b.origin(origin)
 	case err != nil && b.r.Missing != "":
 		b.r.Missing += ", and run again offline it does not come to the fault: " + err.Error()
 	}

@@ -198,8 +198,12 @@ func (b *builder) unmapped(addr uint64) string {
 }
 
 func (b *builder) protectionFault(f *Fault, c crash) {
+	if !b.canonical(c.regs.RIP) {
+		f.Access, f.Addr, f.Why = "execute", mem.Addr(c.regs.RIP), "no canonical address: a jump, call or return to a wrong one"
+		return
+	}
 	addr, base, access, ok := b.accessOf(c)
-	if !ok || canonical(addr) {
+	if !ok || b.canonical(addr) {
 		f.Why = "the instruction or a segment it names is not permitted"
 		return
 	}
@@ -232,6 +236,16 @@ func (b *builder) doubleFault(f *Fault, c crash) {
 	}
 }
 
+// canonical says whether an address can be used at all, with the page tables
+// that the kernel has.
+func (b *builder) canonical(addr uint64) bool {
+	if l5, ok := b.k.Info().Number("pgtable_l5_enabled"); ok && l5 == 0 {
+		return uint64(int64(addr<<16)>>16) == addr
+	}
+	return canonical(addr)
+}
+
+// canonical is builder.canonical with 5-level page tables.
 func canonical(addr uint64) bool { return uint64(int64(addr<<7)>>7) == addr }
 
 // poisons are values the kernel writes into memory that must not be used any

@@ -33,6 +33,7 @@ type Report struct {
 	Cause       *finding.Finding `json:"cause,omitempty"`
 	Missing     string           `json:"missing,omitempty"`   // what a proven cause would need
 	Overwrite   *rerun.Culprit   `json:"overwrite,omitempty"` // the store that did it, where running the code again has shown it
+	Origin      *rerun.Origin    `json:"origin,omitempty"`    // where the address of the fault came from, where running the code again has shown it
 	Known       *Known           `json:"known,omitempty"`     // the bug of the kernel that it is
 	Fingerprint string           `json:"fingerprint,omitempty"`
 	Log         []kobj.LogRecord `json:"log"`    // the last lines up to the headline, or up to the end

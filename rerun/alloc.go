@@ -1,7 +1,9 @@
 package rerun
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ksleuth/ksleuth/emulate"
@@ -145,28 +147,32 @@ func allocPerCPU(r *run, c *call) error {
 		return fmt.Errorf("%d bytes for each CPU, aligned to %d", n, align)
 	}
 	at := (r.perCPU + align - 1) &^ (align - 1)
-	if at+n > maxPerCPU {
-		return fmt.Errorf("out of per-CPU memory: a run is given %d bytes", maxPerCPU)
+	cpus := r.s.distinctAreas()
+	if at+n > maxPerCPU || (at+n)*uint64(len(cpus)) > maxHeap {
+		return fmt.Errorf("out of per-CPU memory: a run is given %d bytes for each CPU, and %d in all", maxPerCPU, maxHeap)
 	}
-	cpus := r.s.cpus
-	low := cpus[0]
-	for _, off := range cpus {
-		low = min(low, off)
-	}
-	base := perCPUBase - low
-	for _, off := range cpus {
+	const page = 4096
+	base := perCPUBase - cpus[0]
+	for i, off := range cpus {
 		start := base + off
-		if start < perCPUBase || start+maxPerCPU > scratchEnd {
-			return fmt.Errorf("the CPUs' areas lie too far apart for per-CPU memory of the run's own")
+		if start+maxPerCPU > scratchEnd || i > 0 && off-cpus[i-1] < maxPerCPU {
+			return errors.New("there is no room for per-CPU memory of the run's own: the CPUs' areas lie too close together, or too far apart")
 		}
-		if r.perCPU == 0 {
-			r.m.Mem.Map(start, maxPerCPU)
+		for p := (r.perCPU + page - 1) &^ (page - 1); p < at+max(n, 1); p += page {
+			r.m.Mem.Map(start+p, page)
 		}
 	}
 	r.perCPU = at + max(n, 1)
 	r.use(c.name, "given per-CPU memory of the run's own, zeroed")
 	c.ret(base + at)
 	return nil
+}
+
+// distinctAreas returns the offsets of the CPUs' areas, lowest first.
+func (s *Session) distinctAreas() []uint64 {
+	out := slices.Clone(s.cpus)
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // reallocate moves what there is to a bigger place.

@@ -21,6 +21,9 @@ func (e env) Mem() mem.Reader     { return e.s.view }
 
 func (e env) Ident(name string) (ctype.Value, error) {
 	if name == "current" {
+		if e.s.taskErr != nil {
+			return ctype.Value{}, fmt.Errorf("current is not known: %w", e.s.taskErr)
+		}
 		task, err := e.s.types.ParseType("struct task_struct *")
 		if err != nil {
 			return ctype.Value{}, err

@@ -23,9 +23,20 @@ type bugLayout struct {
 	size               int
 	file, line, format int // -1 where there is none
 	flags              int
+	// fileBase is what file is relative to: the member itself, or, in older
+	// kernels, the entry.
+	fileBase int
 }
 
 func (s *Session) bugLayout() (bugLayout, bool) {
+	l, ok := s.bugMembers()
+	if ts := s.bugs(); ok && l.file >= 0 && len(ts) > 0 {
+		l.fileBase = s.relation(ts[0], l)
+	}
+	return l, ok
+}
+
+func (s *Session) bugMembers() (bugLayout, bool) {
 	l := bugLayout{size: int(s.k.Sizeof("bug_entry"))}
 	at := func(member string) int {
 		off, err := s.k.Offset("bug_entry", member)
@@ -35,12 +46,13 @@ func (s *Session) bugLayout() (bugLayout, bool) {
 		return int(off)
 	}
 	l.file, l.line, l.format, l.flags = at("file_disp"), at("line"), at("format_disp"), at("flags")
+	l.fileBase = l.file
 	return l, l.size >= 6 && l.flags >= 0
 }
 
 // findBugTables reads the tables of the kernel and its modules.
 func (s *Session) findBugTables() []bugTable {
-	l, ok := s.bugLayout()
+	l, ok := s.bugMembers()
 	if !ok {
 		return nil
 	}
@@ -53,7 +65,7 @@ func (s *Session) findBugTables() []bugTable {
 			out = append(out, bugTable{start, raw})
 		}
 	}
-	syms := s.k.LookupAll("__start___bug_table", "__stop___bug_table")
+	syms := s.symbols()
 	start, stop := syms["__start___bug_table"].Addr, syms["__stop___bug_table"].Addr
 	if stop > start {
 		add(start, (stop-start)/uint64(l.size))
@@ -133,14 +145,7 @@ func (s *Session) readBug(raw []byte, base uint64, l bugLayout) bug {
 		b.line = int(binary.LittleEndian.Uint16(raw[l.line:]))
 	}
 	if l.file >= 0 {
-		// Relative to the entry, or, in newer kernels, to the word itself.
-		for _, from := range []int{l.file, 0} {
-			at := base + uint64(from) + uint64(int64(int32(binary.LittleEndian.Uint32(raw[l.file:]))))
-			if f, ok := s.fileName(at); ok {
-				b.file = f
-				break
-			}
-		}
+		b.file, _ = s.fileName(base+uint64(l.fileBase)+uint64(int64(int32(binary.LittleEndian.Uint32(raw[l.file:])))), false)
 	}
 	if l.format >= 0 && binary.LittleEndian.Uint32(raw[l.format:]) != 0 {
 		b.format, _ = mem.CString(s.view, rel32(raw, l.format, base), 200)
@@ -148,14 +153,15 @@ func (s *Session) readBug(raw []byte, base uint64, l bugLayout) bug {
 	return b
 }
 
-// fileName reads the name of a source file, if one begins at addr.
-func (s *Session) fileName(addr uint64) (string, bool) {
+// fileName reads the name of a source file at addr; with whole, only if the
+// name begins there. (Linkers let a text that another one ends in be part of it.)
+func (s *Session) fileName(addr uint64, whole bool) (string, bool) {
 	const most = 200
-	if before, err := mem.U8(s.view, addr-1); err != nil || before != 0 {
+	if before, err := mem.U8(s.view, addr-1); whole && (err != nil || before != 0) {
 		return "", false
 	}
 	name, err := mem.CString(s.view, addr, most)
-	if err != nil || len(name) < 3 {
+	if err != nil || len(name) < 3 || !printable(name) {
 		return "", false
 	}
 	for _, ext := range []string{".c", ".h", ".S", ".rs"} {
@@ -164,4 +170,24 @@ func (s *Session) fileName(addr uint64) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// relation finds out what the names of files are relative to: most names begin
+// where they are said to.
+func (s *Session) relation(t bugTable, l bugLayout) int {
+	const enough = 100
+	var votes [2]int
+	for i := 0; i < enough && (i+1)*l.size <= len(t.raw); i++ {
+		disp := uint64(int64(int32(binary.LittleEndian.Uint32(t.raw[i*l.size+l.file:]))))
+		at := t.start + uint64(i*l.size) + disp
+		for v, from := range [2]int{0, l.file} {
+			if _, ok := s.fileName(at+uint64(from), true); ok {
+				votes[v]++
+			}
+		}
+	}
+	if votes[0] > votes[1] {
+		return 0
+	}
+	return l.file
 }

@@ -3,12 +3,14 @@ package rerun
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 
 	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/x86"
@@ -17,6 +19,7 @@ import (
 // A Crash is what a run has to come to again: the instruction that faulted, and
 // the registers it did it with.
 type Crash struct {
+	Task  kobj.Task
 	Stack stack.Stack
 	First int // index of the frame that crashed
 	RIP   uint64
@@ -42,6 +45,9 @@ type Culprit struct {
 	Restored   Place    `json:"restored"`  // the instruction that loaded the register again
 	Value      mem.Addr `json:"value"`     // with this
 	Pointer    *Pointer `json:"pointer,omitempty"`
+	// Stack is that of the crash, where its frames had been lost and the run has
+	// shown which they were; else it has none.
+	Stack stack.Stack `json:"-"`
 }
 
 // A Pointer is the argument through which a store went.
@@ -59,12 +65,42 @@ type Pointer struct {
 // maxOuter is how many callers of a crashed function are tried to begin with.
 const maxOuter = 4
 
-// FindCulprit runs again what led to a crash, from the beginning of the function
+// An Origin is where the address that a fault is about came from.
+type Origin struct {
+	Began Place    `json:"began"` // the function that was run again, from its beginning
+	Insns uint64   `json:"insns"` // executed from there to the fault
+	Why   []Reason `json:"why"`   // what led there, and what the address was made of, in the end
+}
+
+// Trace runs again what led to a crash, from the beginning of the function
 // that crashed or of one of its callers, and where that comes to the same fault
-// follows the registers it faulted with back to what made them. It returns nil
-// where none of these was saved in memory and overwritten there; then nothing
-// is to be claimed. The error says why nothing came to the same fault.
-func (s *Session) FindCulprit(ctx context.Context, c Crash) (*Culprit, error) {
+// follows the registers it faulted with back to what made them. If one of these
+// was saved in memory and overwritten there, it returns the store that did it; else where the
+// address came from, as far out as the run comes to the fault. The error says why nothing
+// came to the same fault.
+func (s *Session) Trace(ctx context.Context, c Crash) (*Culprit, *Origin, error) {
+	var or *Origin
+	cu, err := s.findCulprit(ctx, c, &or)
+	if cu != nil || c.First+1 < len(c.Stack.Frames) || c.Stack.End == nil {
+		return cu, or, err
+	}
+	for st := range s.survivors(c) {
+		d := c
+		d.Stack = st
+		if cu, again := s.findCulprit(ctx, d, &or); cu != nil {
+			// Where the function stood whose frame was made up is not known.
+			cu.Stack = st
+			cu.Stack.Frames = append(st.Frames[:1:1], st.Frames[2:]...)
+			return cu, nil, nil
+		} else if ctx.Err() != nil {
+			return nil, nil, again
+		}
+	}
+	return nil, or, err
+}
+
+// findCulprit is Trace for one stack.
+func (s *Session) findCulprit(ctx context.Context, c Crash, or **Origin) (*Culprit, error) {
 	var first error
 	again := false
 	for i := c.First; i < c.First+maxOuter && i+1 < len(c.Stack.Frames); i++ {
@@ -74,7 +110,12 @@ func (s *Session) FindCulprit(ctx context.Context, c Crash) (*Culprit, error) {
 			if cu, err = e.culprit(ctx, c); cu != nil {
 				return cu, nil
 			}
-			again = again || err == nil // but what is wrong was so before: further out
+			if err == nil { // but what is wrong was so before: further out
+				again = true
+				if o := e.origin(ctx, c); o != nil {
+					*or = o
+				}
+			}
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -123,6 +164,74 @@ func (e *Entry) culprit(ctx context.Context, c Crash) (*Culprit, error) {
 		cu.SavedReg = strings.ToLower(a.Reg.String())
 	}
 	return cu, e.describe(ctx, cu, o)
+}
+
+// origin says where the address of the fault came from, nil if that cannot be said.
+func (e *Entry) origin(ctx context.Context, c Crash) *Origin {
+	s := e.session
+	regs := coreRegs(e.Regs)
+	r, err := s.Resume(ctx, regs, nil)
+	if err != nil || r.Stop.RIP != c.RIP {
+		return nil
+	}
+	why, _, err := s.Why(nil, r, func(obs emulate.Observer) error {
+		_, err := s.Resume(ctx, regs, func(m *emulate.Machine) { m.Observer = obs })
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	if len(why) == 0 || why[len(why)-1].Kind != "value" {
+		made, ok := s.madeBy(r)
+		if !ok {
+			return nil
+		}
+		why = append(why, made)
+	}
+	return &Origin{Began: s.Place(e.Function), Insns: r.Stop.Step, Why: why}
+}
+
+// madeBy names the instruction that made the address of a fault, where that
+// comes from no memory.
+func (s *Session) madeBy(r *Result) (Reason, bool) {
+	h := r.Machine.History()
+	for _, n := range s.addressRegs(r.Stop.RIP) {
+		ev, ok := writerOf(h, r.Stop.Step, n)
+		for ok && ev.Inst.Op == x86.MOV && len(ev.Reads) == 0 {
+			from, isReg := emulate.RegNumber(ev.Inst.Args[1].Reg)
+			if !isReg {
+				break
+			}
+			ev, ok = writerOf(h, ev.Step, from)
+		}
+		if ok {
+			return Reason{Place: s.Place(ev.Inst.Addr), Kind: "value", Text: regNames[n] + " was made by this instruction"}, true
+		}
+	}
+	return Reason{}, false
+}
+
+// watchReg runs from an entry to the end, and returns the store into the place
+// that a register, as it is then, had been saved in.
+func (e *Entry) watchReg(ctx context.Context, name string) (Hit, error) {
+	m := e.machine()
+	if e.Return != 0 {
+		m.Break(e.Return)
+	}
+	m.Run(ctx)
+	for _, r := range append(calleeSaved[:], x86asm.RSP, x86asm.RAX, x86asm.RCX, x86asm.RDX, x86asm.RSI, x86asm.RDI, x86asm.R8, x86asm.R9) {
+		if !strings.EqualFold(r.String(), name) {
+			continue
+		}
+		o, ok := register(m, r)
+		if !ok {
+			return Hit{}, &WatchError{name, errors.New("nothing overwrote what it had been saved in")}
+		}
+		cu := &Culprit{}
+		err := e.describe(ctx, cu, o)
+		return cu.Store, err
+	}
+	return Hit{}, &WatchError{name, errors.New("this register is not followed")}
 }
 
 // sameFault says whether a run came to the fault of a crash.

@@ -128,6 +128,13 @@ func (s *Session) differing(r *Result, c emulate.Change) []emulate.Change {
 	if err := s.view.ReadMem(before, c.Addr); err != nil {
 		copy(before, c.Old)
 	}
+	if r.Stop.Outcome == emulate.Returned {
+		for i := range c.New {
+			if at := c.Addr + uint64(i); at >= r.run.dead[0] && at < r.run.dead[1] {
+				before[i] = c.New[i]
+			}
+		}
+	}
 	for addr, n := range r.run.hidden {
 		for i := range n {
 			if at := addr + uint64(i) - c.Addr; at < uint64(len(before)) {

@@ -89,7 +89,7 @@ func (r *run) bug(e *emulate.Exception) bool {
 // kprobe executes the instruction that a kprobe's int3 has replaced.
 func (r *run) kprobe(addr uint64) bool {
 	s := r.s
-	table, ok := s.k.LookupAll("kprobe_table")["kprobe_table"]
+	table, ok := s.symbols()["kprobe_table"]
 	if !ok {
 		return false
 	}
@@ -99,22 +99,27 @@ func (r *run) kprobe(addr uint64) bool {
 		hashBits    = 6
 		most        = 1 << 12
 	)
+	probedAt, err1 := s.k.Offset("kprobe", "addr")
+	opcodeAt, err2 := s.k.Offset("kprobe", "opcode")
+	if errors.Join(err1, err2) != nil {
+		return false
+	}
 	at, err := mem.U64(s.view, table.Addr+8*(addr*goldenRatio>>(64-hashBits)))
 	for n := 0; err == nil && at != 0 && n < most; n++ {
-		p := s.k.Object("kprobe", at) // begins with its hlist_node
-		probed, opcode := p.Uint("addr"), p.Uint("opcode")
-		if err = p.Err(); err != nil {
-			break
+		probed, err1 := mem.U64(s.view, at+probedAt)
+		opcode, err2 := mem.U8(s.view, at+opcodeAt)
+		if errors.Join(err1, err2) != nil {
+			return false
 		}
 		if probed == addr {
 			r.hide(addr, 1)
-			if err := r.m.StoreBytes(addr, []byte{byte(opcode)}); err != nil {
+			if err := r.m.StoreBytes(addr, []byte{opcode}); err != nil {
 				return false
 			}
 			r.use("kprobe", "the probe is left out, and the instruction that it replaced is executed")
 			return true
 		}
-		at, err = p.Ptr("hlist.next"), p.Err()
+		at, err = mem.U64(s.view, at) // it begins with its hlist_node
 	}
 	return false
 }

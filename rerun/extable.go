@@ -2,6 +2,7 @@ package rerun
 
 import (
 	"encoding/binary"
+	"errors"
 	"sort"
 
 	"github.com/ksleuth/ksleuth/emulate"
@@ -58,15 +59,14 @@ const (
 )
 
 const (
-	sgxFault = 0x40000000    // SGX_ENCLS_FAULT_FLAG
+	sgxFault = 0x40000000     // SGX_ENCLS_FAULT_FLAG
 	minusEIO = ^uint64(5 - 1) // -EIO
 )
 
 // Flags of an entry.
 const (
-	exClearAX   = 1
-	exClearDX   = 2
-	exClearAXDX = 3
+	exClearAX = 1
+	exClearDX = 2
 )
 
 // handlers are the kinds by the handlers of kernels before 5.16.
@@ -87,7 +87,7 @@ func (s *Session) findExceptionTables() []exceptionTable {
 			out = append(out, exceptionTable{start, start + n*entrySize, raw})
 		}
 	}
-	syms := s.k.LookupAll("__start___ex_table", "__stop___ex_table")
+	syms := s.symbols()
 	start, stop := syms["__start___ex_table"].Addr, syms["__stop___ex_table"].Addr
 	if stop > start {
 		add(start, (stop-start)/entrySize)
@@ -183,17 +183,8 @@ func (r *run) fixup(e *emulate.Exception, vector uint64) bool {
 		return false
 	}
 	m := r.m
-	clearing := func() {
-		if entry.flags&exClearAX != 0 {
-			m.GP[emulate.RAX] = 0
-		}
-		if entry.flags&exClearDX != 0 {
-			m.GP[emulate.RDX] = 0
-		}
-	}
 	switch entry.kind {
 	case exDefault, exUaccess, exDefaultMCESafe, exFPURestore, exClearFS, exWrmsr:
-		clearing()
 	case exCopy, exFault, exFaultMCESafe:
 		m.GP[emulate.RAX] = vector
 	case exFaultSGX:
@@ -226,6 +217,12 @@ func (r *run) fixup(e *emulate.Exception, vector uint64) bool {
 	default:
 		return false
 	}
+	if entry.flags&exClearAX != 0 {
+		m.GP[emulate.RAX] = 0
+	}
+	if entry.flags&exClearDX != 0 {
+		m.GP[emulate.RDX] = 0
+	}
 	m.RIP = entry.fixup
 	return true
 }
@@ -252,7 +249,8 @@ func (r *run) zeropad(e *emulate.Exception) bool {
 			at = r.m.EA(e.Inst, a)
 		}
 	}
-	if dst < 0 {
+	var missing *mem.Fault
+	if dst < 0 || !errors.As(e.Err, &missing) || missing.Addr != at&^7+8 {
 		return false
 	}
 	var b [8]byte

@@ -9,6 +9,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/x86"
 )
 
@@ -59,8 +60,9 @@ func TestFixup(t *testing.T) {
 			if !ok {
 				continue
 			}
-			// These go on to change what is no general register.
-			if entry.kind == exFPURestore || entry.kind == exClearFS || entry.kind == exWrmsrInMCE || entry.kind == exRdmsrInMCE || seen[entry.kind] > 20 {
+			// These go on to change what is no general register, or to user space.
+			const eretu = 21
+			if entry.kind == eretu || entry.kind == exFPURestore || entry.kind == exClearFS || entry.kind == exWrmsrInMCE || entry.kind == exRdmsrInMCE || seen[entry.kind] >= 6 {
 				continue
 			}
 			seen[entry.kind]++
@@ -76,9 +78,12 @@ func TestFixup(t *testing.T) {
 			code := make([]byte, x86.MaxLen)
 			qt.Assert(t, qt.IsNil(s.view.ReadMem(code, insn)))
 			qt.Assert(t, qt.IsNil(in.Decode(code, insn)))
-			const addr = 0xffff_8000_1234_5678
+			addr := uint64(0xffff_8000_1234_5678)
+			if entry.kind == exZeropad { // the next word
+				addr = r.m.EA(&in, in.Args[1])&^7 + 8
+			}
 			want, wantOK := kernelFixup(t, s, fixup["fixup_exception"].Addr, before, addr)
-			got := r.fixup(&emulate.Exception{Vector: emulate.PageFault, Addr: addr, Inst: &in}, trapPF)
+			got := r.fixup(&emulate.Exception{Vector: emulate.PageFault, Addr: addr, Inst: &in, Err: &mem.Fault{Addr: addr, Cause: mem.Unmapped}}, trapPF)
 			comment := qt.Commentf("%s: %s, kind %d register %d flags %d immediate %d", s.name(insn), &in, entry.kind, entry.reg, entry.flags, entry.imm)
 			qt.Check(t, qt.Equals(got, wantOK), comment)
 			if got && wantOK {

@@ -30,14 +30,20 @@ func (e flowEnv) Func(addr uint64) (typeflow.Func, bool) {
 		return e.bpfFunc(addr, sym)
 	}
 	fn, ok := e.KernelEnv.Func(addr)
-	if fn.Exact {
-		for _, row := range assembler {
-			if strings.Contains(" "+row.names+" ", " "+fn.Name+" ") {
-				fn.Proto = e.s.declared(row.result, row.params)
-			}
-		}
+	if ok && fn.Exact && e.s.listed(fn.Name) {
+		fn.Proto = e.s.proto(fn.Name)
 	}
 	return fn, ok
+}
+
+// listed says whether the table of prototypes has a function.
+func (s *Session) listed(name string) bool {
+	for _, row := range prototypes {
+		if strings.Contains(" "+row.names+" ", " "+name+" ") {
+			return true
+		}
+	}
+	return false
 }
 
 // bpfFunc returns a function of a BPF program, with its name in the source.

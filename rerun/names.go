@@ -15,7 +15,7 @@ type perCPUArea struct {
 }
 
 func (s *Session) findPerCPUArea() perCPUArea {
-	syms := s.k.LookupAll("__per_cpu_start", "__per_cpu_end")
+	syms := s.symbols()
 	a := perCPUArea{start: syms["__per_cpu_start"].Addr, end: syms["__per_cpu_end"].Addr}
 	if a.start == 0 {
 		a.syms = slices.DeleteFunc(s.k.PerCPUSymbols(), func(sym kernel.Symbol) bool {

@@ -2,6 +2,7 @@ package rerun
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kernel"
@@ -29,9 +30,19 @@ func (s *Session) Place(addr uint64) Place {
 	}
 	var in x86.Inst
 	if in.Decode(code[:n], addr) == nil {
-		p.Insn = string(in.AppendGNU(nil, s.symbolOf))
+		p.Insn = s.insnText(&in)
 	}
 	return p
+}
+
+// insnText formats an instruction, where it goes by name.
+func (s *Session) insnText(in *x86.Inst) string {
+	text := string(in.AppendGNU(nil, s.symbolOf))
+	if t, ok := in.Target(); ok {
+		mnemonic, _, _ := strings.Cut(text, " ")
+		return mnemonic + " " + s.name(t)
+	}
+	return text
 }
 
 // name returns "function+0xoffset", a BPF function by the name in its source.

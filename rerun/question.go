@@ -2,6 +2,7 @@ package rerun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/stack"
+	"github.com/ksleuth/ksleuth/typeflow"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
 
@@ -62,10 +64,8 @@ const askHistory = 4 << 20
 // answerTo runs, and tells what is asked for.
 func (s *Session) answerTo(ctx context.Context, q Question, t *Target, run func(func(*emulate.Machine)) (*Result, error)) (*Emulation, error) {
 	var watches [][2]uint64
-	var watchReg string
 	for _, w := range q.Watch {
 		if q.Call == "" && isReg(w) {
-			watchReg = strings.ToLower(w)
 			continue
 		}
 		at, n, err := s.watch(w)
@@ -74,9 +74,22 @@ func (s *Session) answerTo(ctx context.Context, q Question, t *Target, run func(
 		}
 		watches = append(watches, [2]uint64{at, n})
 	}
-	r, err := run(func(m *emulate.Machine) {
+	var tracer *Tracer
+	if q.Trace != "" {
+		var err error
+		if tracer, err = s.NewTracer(t, q.Trace, q.TraceLimit); err != nil {
+			return nil, err
+		}
+	}
+	watched := func(m *emulate.Machine) {
 		for _, w := range watches {
 			m.Watch(w[0], w[1])
+		}
+	}
+	r, err := run(func(m *emulate.Machine) {
+		watched(m)
+		if tracer != nil {
+			m.Observer = tracer
 		}
 	})
 	if err != nil {
@@ -84,8 +97,44 @@ func (s *Session) answerTo(ctx context.Context, q Question, t *Target, run func(
 	}
 	e := s.Emulation(t, r)
 	e.Set = e.Set[s.settled:]
-	_ = watchReg
+	if tracer != nil {
+		e.Trace, e.TraceGap = tracer.Lines()
+	}
+	again := func(obs emulate.Observer) error {
+		_, err := run(func(m *emulate.Machine) {
+			watched(m)
+			m.Observer = obs
+		})
+		return err
+	}
+	if len(e.Watch) > 0 {
+		if err := s.nameHit(t, &e.Watch[len(e.Watch)-1], again); err != nil {
+			return nil, err
+		}
+	}
+	if q.Why {
+		if e.Why, e.WhyGap, err = s.Why(t, r, again); err != nil {
+			return nil, err
+		}
+		if e.Why == nil {
+			e.Why = []Reason{}
+		}
+	}
 	return e, ctx.Err()
+}
+
+// nameHit finds out what a write to watched memory wrote to, as C.
+func (s *Session) nameHit(t *Target, h *Hit, again replay) error {
+	flow, err := s.newFlow(t)
+	if err != nil {
+		return err
+	}
+	flow.On = func(e *typeflow.Event) {
+		if e.Kind == typeflow.Store && e.Step == h.Step && e.Place != nil {
+			h.Name = flow.Write(e.Place, e.Frame)
+		}
+	}
+	return again(flow)
 }
 
 // isReg says whether a watch names a register.
@@ -140,6 +189,7 @@ func (s *Session) askFrame(ctx context.Context, q Question) (*Emulation, error) 
 		return nil, &FrameError{q.Frame, len(q.Stack.Frames)}
 	}
 	f := q.Stack.Frames[q.Frame]
+	var entry *Entry
 	var regs vmcore.Regs
 	if q.FromRegs {
 		if f.Raw.Regs == nil {
@@ -151,11 +201,29 @@ func (s *Session) askFrame(ctx context.Context, q Question) (*Emulation, error) 
 		if err != nil {
 			return nil, err
 		}
-		regs = coreRegs(e.Regs)
+		entry, regs = e, coreRegs(e.Regs)
 	}
-	return s.answerTo(ctx, q, nil, func(prepare func(*emulate.Machine)) (*Result, error) {
+	e, err := s.answerTo(ctx, q, nil, func(prepare func(*emulate.Machine)) (*Result, error) {
 		return s.Resume(ctx, regs, prepare)
 	})
+	if err != nil {
+		return nil, err
+	}
+	e.Call = fmt.Sprintf("frame %d", q.Frame)
+	for _, w := range q.Watch {
+		if !isReg(w) {
+			continue
+		}
+		if entry == nil {
+			return nil, &WatchError{w, errors.New("where a register was saved is seen only from the beginning of the function: leave out the frame's registers")}
+		}
+		h, err := entry.watchReg(ctx, strings.ToLower(w))
+		if err != nil {
+			return nil, err
+		}
+		e.Watch = append(e.Watch, h)
+	}
+	return e, nil
 }
 
 // A FrameError says that a stack has no frame of a number.

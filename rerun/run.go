@@ -37,6 +37,7 @@ type run struct {
 	hidden  map[uint64]int    // bytes at addresses that were changed for the run's sake
 	clock   uint64            // at step 0, in nanoseconds
 	trapped *trapNote         // of the last BUG
+	dead    [2]uint64         // part of a task's stack that is free when the function has returned
 }
 
 type useKey struct{ name, why string }
@@ -88,9 +89,9 @@ func (s *Session) newRun() *run {
 	// The uppermost words stay free, as a task's registers are there.
 	const top = 256
 	m.GP[emulate.RSP] = stackBase + stackSize - top
-	m.GSBase = s.cpus[s.cpu]
+	c := s.control()
+	m.GSBase, m.FSBase, m.CR = c.GSBase, c.FSBase, c.CR
 	m.TSC = r.clock
-	s.control(m)
 	for addr, row := range s.stubs() {
 		m.SetStub(addr, r.stub(addr, row))
 	}
@@ -108,8 +109,11 @@ const (
 	usualCR4 = 0x3606f0   // SMAP SMEP PCIDE OSXSAVE ... PGE MCE PAE
 )
 
-// control sets the control registers: those of the dump, or usual ones.
-func (s *Session) control(m *emulate.Machine) {
+// findControl returns the control registers, and the bases of segments, that
+// machines begin with: those of the dump, or usual ones.
+func (s *Session) findControl() emulate.Regs {
+	var m emulate.Regs
+	m.GSBase = s.cpus[s.cpu]
 	m.CR[0], m.CR[4] = usualCR0, usualCR4
 	if addr, ok := s.perCPUVar("cpu_tlbstate", "cr4"); ok {
 		if v, err := mem.U64(s.view, addr); err == nil && v != 0 {
@@ -121,18 +125,13 @@ func (s *Session) control(m *emulate.Machine) {
 			m.CR[3] = p.Phys
 		}
 	}
-	regs, ok := s.registers()
-	if !ok {
-		return
-	}
-	m.FSBase = regs.Regs.FSBase
-	if regs.QEMU != nil {
-		for i, v := range regs.QEMU.CR {
-			if i < len(m.CR) && i != 8 {
-				m.CR[i] = v
-			}
+	if regs, ok := s.k.Registers(s.cpu); ok {
+		m.FSBase = regs.Regs.FSBase
+		if regs.QEMU != nil {
+			copy(m.CR[:], regs.QEMU.CR[:])
 		}
 	}
+	return m
 }
 
 // Run calls a function. prepare, which may be nil, can add to the machine
@@ -197,6 +196,7 @@ func (s *Session) Resume(ctx context.Context, regs vmcore.Regs, prepare func(*em
 	}
 	m.Flags = regs.RFLAGS&^(emulate.TF|emulate.IF) | emulate.IF | 2
 	if at != 0 {
+		r.dead = [2]uint64{at - stackSize, at}
 		entry := regs.RIP
 		if sym, _, ok := s.k.Symbolize(regs.RIP); ok {
 			entry = sym.Addr

@@ -10,7 +10,6 @@ import (
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
-	"github.com/ksleuth/ksleuth/vmcore"
 )
 
 // Options say where and how long a [Session]'s runs run.
@@ -48,6 +47,7 @@ type Session struct {
 	view    *emulate.Memory // the target as a run finds it; arguments are evaluated on it
 	cpu     int
 	task    uint64
+	taskErr error // why task is 0, where it could not be read
 	sets    []set
 	regs    []regSet
 	args    uint64 // bytes used at argBase
@@ -60,6 +60,8 @@ type Session struct {
 	clock   func() uint64
 	bpfCode map[uint64]*bpfCode
 	areas   func() perCPUArea
+	control func() emulate.Regs
+	symbols func() map[string]kernel.Symbol
 }
 
 // New makes a session. The error is of a kernel whose types or per-CPU areas
@@ -81,16 +83,34 @@ func New(k *kernel.Kernel, o Options) (*Session, error) {
 		}
 		s.cpus = append(s.cpus, off)
 	}
+	s.base.Guard(s.writable)
 	s.view = s.base.Fork()
 	s.stubs = sync.OnceValue(s.findStubs)
 	s.tables = sync.OnceValue(s.findExceptionTables)
 	s.bugs = sync.OnceValue(s.findBugTables)
 	s.clock = sync.OnceValue(s.readClock)
 	s.areas = sync.OnceValue(s.findPerCPUArea)
+	s.control = sync.OnceValue(s.findControl)
+	s.symbols = sync.OnceValue(s.findSymbols)
 	if err := s.place(); err != nil {
 		return nil, err
 	}
 	return s, s.settle()
+}
+
+// A ReadOnlyError says that the kernel maps memory for reading only.
+type ReadOnlyError struct{ Addr uint64 }
+
+// Error names the address.
+func (e *ReadOnlyError) Error() string { return fmt.Sprintf("virtual address 0x%x: read-only", e.Addr) }
+
+// writable returns an error for memory that the kernel cannot write to. What
+// the page tables do not say is believed to be writable.
+func (s *Session) writable(addr uint64) error {
+	if m, err := s.k.Walk(addr); err == nil && !m.Writable {
+		return &ReadOnlyError{addr}
+	}
+	return nil
 }
 
 // place finds the CPU and the task.
@@ -113,11 +133,10 @@ func (s *Session) place() error {
 	if s.cpu >= len(s.cpus) {
 		return fmt.Errorf("CPU %d: this kernel has CPUs 0 to %d", s.cpu, len(s.cpus)-1)
 	}
-	var err error
-	if s.task == 0 {
-		s.task, err = s.k.Current(s.cpu)
+	if s.task == 0 { // functions that do not ask for it run all the same
+		s.task, s.taskErr = s.k.Current(s.cpu)
 	}
-	return err
+	return nil
 }
 
 // currentVars are where a CPU has its current task and its preempt count. The
@@ -147,7 +166,7 @@ func (s *Session) settle() error {
 			continue
 		}
 		addr, ok := s.perCPUVar(v.symbol, v.member)
-		if !ok {
+		if !ok || w.value == 0 {
 			continue
 		}
 		delete(want, v.which)
@@ -158,10 +177,17 @@ func (s *Session) settle() error {
 	return nil
 }
 
+// findSymbols looks up what the session asks for, in one pass over the table.
+func (s *Session) findSymbols() map[string]kernel.Symbol {
+	return s.k.LookupAll("pcpu_hot", "current_task", "__preempt_count", "cpu_tlbstate", "kprobe_table", "ftrace_ops_list",
+		"__start___ex_table", "__stop___ex_table", "__start___bug_table", "__stop___bug_table", "__per_cpu_start", "__per_cpu_end",
+		"ftrace_caller", "ftrace_regs_caller", "ftrace_graph_caller")
+}
+
 // perCPUVar returns the address of the CPU's copy of a per-CPU variable, or of
 // a member of it.
 func (s *Session) perCPUVar(symbol, member string) (uint64, bool) {
-	sym, ok := s.k.Lookup(symbol)
+	sym, ok := s.symbols()[symbol]
 	if !ok {
 		return 0, false
 	}
@@ -180,7 +206,7 @@ func (s *Session) perCPUVar(symbol, member string) (uint64, bool) {
 func (s *Session) put(addr, v uint64, size int, name string) error {
 	old, err := mem.Bytes(s.view, addr, size)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return nil // a run that needs it will say so
 	}
 	now := little(v, size)
 	if string(old) == string(now) {
@@ -211,9 +237,6 @@ func (s *Session) Task() uint64 { return s.task }
 // View returns the target as a run finds it: with what [Session.Set] changed,
 // the string literals and the buffers of the arguments.
 func (s *Session) View() mem.Reader { return s.view }
-
-// registers returns what the dump has of the CPU's registers.
-func (s *Session) registers() (vmcore.CPU, bool) { return s.k.Registers(s.cpu) }
 
 // bpfCode is what is known of a function of a BPF program.
 type bpfCode struct {

@@ -3,6 +3,7 @@ package rerun
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,14 +17,20 @@ import (
 
 var kernels = []string{"5.10", "6.1", "6.12", "7.2"}
 
+// opened are the kernels of scenes: what was read of them is kept from test to test.
+var opened sync.Map
+
 // open opens the dump of a scene.
 func open(t testing.TB, scene string) *kernel.Kernel {
 	t.Helper()
+	if k, ok := opened.Load(scene); ok {
+		return k.(*kernel.Kernel)
+	}
 	core, err := vmcore.Open(dumptest.Get(t, scene+".kdump"))
 	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() { core.Close() })
 	k, err := kernel.FromSource(context.Background(), core)
 	qt.Assert(t, qt.IsNil(err))
+	opened.Store(scene, k)
 	return k
 }
 

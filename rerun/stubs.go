@@ -208,7 +208,7 @@ var otherStubs = []stubRow{
 		names: `smp_call_function smp_call_function_any smp_call_function_many smp_call_function_many_cond smp_call_function_single
 			smp_call_function_single_async smp_call_on_cpu on_each_cpu on_each_cpu_mask on_each_cpu_cond on_each_cpu_cond_mask
 			native_smp_send_reschedule smp_send_reschedule kick_all_cpus_sync stop_machine stop_machine_cpuslocked stop_one_cpu`,
-		why: "other CPUs do not run",
+		why: "it is called on no CPU: the others do not run",
 		run: nothing,
 	},
 	{
@@ -224,6 +224,7 @@ var otherStubs = []stubRow{
 		why: "code is not patched",
 		run: nothing,
 	},
+	{names: "irq_fpu_usable", why: "the answer is no: code that uses the FPU, or vectors, does without", run: nothing},
 	{
 		names: "kernel_fpu_begin_mask kernel_fpu_end fpregs_mark_activate switch_fpu_return",
 		why:   "the FPU's registers are not saved",

@@ -153,52 +153,6 @@ func (s *Session) findSymbol(t *Target, sym kernel.Symbol) error {
 	return nil
 }
 
-// assembler gives the prototypes of functions written in assembler, which BTF
-// has as void(void): names, result, parameters.
-var assembler = []struct{ names, result, params string }{
-	{"memcpy __memcpy memcpy_orig memmove __memmove", "void *", "void * dst, void * src, size_t n"},
-	{"memset __memset memset_orig", "void *", "void * s, int c, size_t n"},
-	{"__sw_hweight32", "unsigned int", "unsigned int w"},
-	{"__sw_hweight64", "unsigned long", "unsigned long w"},
-	{"clear_page_rep clear_page_orig clear_page_erms", "void", "void * page"},
-	{"copy_page", "void", "void * to, void * from"},
-	{"copy_user_generic_unrolled copy_user_generic_string copy_user_enhanced_fast_string rep_movs_alternative", "unsigned long", "void * to, void * from, unsigned int n"},
-}
-
-// proto returns the prototype of a function, or nil.
-func (s *Session) proto(name string) *ctype.Type {
-	for _, row := range assembler {
-		for n := range strings.FieldsSeq(row.names) {
-			if n == name {
-				return s.declared(row.result, row.params)
-			}
-		}
-	}
-	p, err := s.types.FuncProto(name)
-	if err != nil {
-		return nil
-	}
-	return proto(p)
-}
-
-// declared makes a prototype of the table.
-func (s *Session) declared(result, params string) *ctype.Type {
-	res, err := s.types.ParseType(result)
-	if err != nil {
-		return nil
-	}
-	var out []ctype.Param
-	for p := range strings.SplitSeq(params, ", ") {
-		i := strings.LastIndexByte(p, ' ')
-		t, err := s.types.ParseType(p[:i])
-		if err != nil {
-			return nil
-		}
-		out = append(out, ctype.Param{Name: p[i+1:], Type: t})
-	}
-	return ctype.FuncOf(res, out)
-}
-
 // proto returns the prototype in the type of a function, of a pointer to one,
 // or nil.
 func proto(t *ctype.Type) *ctype.Type {
@@ -283,8 +237,9 @@ func (s *Session) setProg(t *Target, p *bpf.Program, at int) error {
 			t.prologue = &pro
 		}
 	}
-	if at != 0 {
-		return nil // its BTF is the program's own
+	if at != 0 || p.Type == "ext" {
+		t.Proto = s.sourceProto(p, f.Name)
+		return nil
 	}
 	ctx := ctype.PointerTo(ctype.Builtin("void"))
 	for _, c := range contexts {
@@ -300,6 +255,24 @@ func (s *Session) setProg(t *Target, p *bpf.Program, at int) error {
 	return nil
 }
 
+// sourceProto returns the prototype that the source of a program gives one of
+// its functions, or nil.
+func (s *Session) sourceProto(p *bpf.Program, name string) *ctype.Type {
+	types, err := p.Types(s.k)
+	if err != nil || types == nil {
+		return nil
+	}
+	f, err := types.FuncProto(name)
+	if err != nil {
+		return nil
+	}
+	env, err := s.flowEnv()
+	if err != nil {
+		return nil
+	}
+	return env.inKernel(proto(f))
+}
+
 // arguments evaluates the arguments.
 func (s *Session) arguments(t *Target, args []string) error {
 	var params []ctype.Param
@@ -307,6 +280,11 @@ func (s *Session) arguments(t *Target, args []string) error {
 		params = t.Proto.Params()
 		if n := len(params); n > 0 && params[n-1].Type.Strip().Kind() == ctype.Void {
 			params, t.variadic = params[:n-1], true
+		}
+		// Helpers have five parameters whatever they use: the others are
+		// called __ur_1 and so on (include/linux/filter.h, BPF_CALL_x).
+		for n := len(params); n > 0 && n > len(args) && strings.HasPrefix(params[n-1].Name, "__ur_"); n-- {
+			params = params[:n-1]
 		}
 		if len(args) < len(params) || len(args) > len(params) && !t.variadic {
 			return &CallError{t.Call, fmt.Errorf("%s takes %s, not %d: %s", t.Name, count(len(params), t.variadic), len(args), declare(t))}

@@ -197,7 +197,10 @@ func (tr *Tracer) insn(_ *emulate.Machine, in *x86.Inst) {
 		if a.Kind == x86.KindImm || a.Kind == x86.KindRel || a.Access == 0 || a.Size == 0 || a.Size > 8 {
 			continue
 		}
-		if a.Access == x86.Write && a.Kind == x86.KindReg {
+		if a.Access == x86.Write && a.Kind == x86.KindReg || i > 0 && *a == in.Args[0] {
+			continue // test %rax,%rax says it once
+		}
+		if in.Op == x86.XOR && in.NArgs == 2 && in.Args[0] == in.Args[1] {
 			continue
 		}
 		v := tr.Arg(i)

@@ -31,7 +31,11 @@ func (s *Session) tracerStubs(out map[uint64]stubAt) {
 		}
 		return errors.Join(err, leaveOut(c, ret))
 	}}
-	for name, sym := range s.k.LookupAll("ftrace_caller", "ftrace_regs_caller", "ftrace_graph_caller") {
+	for _, name := range []string{"ftrace_caller", "ftrace_regs_caller", "ftrace_graph_caller"} {
+		sym, ok := s.symbols()[name]
+		if !ok {
+			continue
+		}
 		out[sym.Addr] = stubAt{name, &tracers}
 	}
 	for _, addr := range s.ftraceTrampolines() {
@@ -96,11 +100,11 @@ func looksOn(t *bpf.Trampoline) bool {
 // ftraceTrampolines returns the code that ftrace made for single tracers
 // (ftrace_ops.trampoline).
 func (s *Session) ftraceTrampolines() []uint64 {
-	list, err := s.k.Addr("ftrace_ops_list")
-	if err != nil {
+	list, ok := s.symbols()["ftrace_ops_list"]
+	if !ok {
 		return nil
 	}
-	at, err := mem.U64(s.view, list)
+	at, err := mem.U64(s.view, list.Addr)
 	var out []uint64
 	const most = 1 << 12
 	for n := 0; err == nil && at != 0 && n < most; n++ {

@@ -1,6 +1,7 @@
 package rerun
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,11 +34,13 @@ func (s *Session) Why(t *Target, r *Result, again replay) (reasons []Reason, gap
 	if want.Empty() {
 		return nil, gap, nil
 	}
-	slice := h.Slice(emulate.SliceOptions{Before: r.Stop.Step, Want: want, Control: s.branches()})
-	w := &whyer{s: s, steps: make(map[uint64]*emulate.SliceStep, len(slice.Steps))}
+	control := s.branches()
+	slice := s.slice(h, emulate.SliceOptions{Before: r.Stop.Step, Want: want, Control: control})
+	w := &whyer{s: s, returns: map[uint64]fact{}, steps: make(map[uint64]*emulate.SliceStep, len(slice.Steps))}
 	for i := range slice.Steps {
 		w.steps[slice.Steps[i].Step] = &slice.Steps[i]
 	}
+	s.choices(h, w.steps, slice, r.Stop.Step, control)
 	if w.flow, err = s.newFlow(t); err != nil {
 		return nil, "", err
 	}
@@ -51,6 +54,32 @@ func (s *Session) Why(t *Target, r *Result, again replay) (reasons []Reason, gap
 		gap = join(gap, "more was executed than is remembered: what came before is not known")
 	}
 	return reasons, gap, nil
+}
+
+// slice slices with every time that a branch decided, if that is not too much: of
+// a loop that asks one after the other all answers count.
+func (s *Session) slice(h *emulate.History, o emulate.SliceOptions) *emulate.Slice {
+	const few, most = 400, 1 << 14
+	last := h.Slice(o)
+	if len(last.Steps) > most {
+		return last
+	}
+	all := o
+	all.AllBranches, all.Limit = true, most
+	slice := h.Slice(all)
+	n := 0
+	for i := range slice.Steps {
+		if slice.Steps[i].Role == emulate.RoleBranch {
+			n++
+		}
+	}
+	if n > few || !slice.Complete && last.Complete {
+		return last
+	}
+	for i := range slice.Steps {
+		slice.Steps[i].Instances = 1
+	}
+	return slice
 }
 
 // wanted returns what the question is about: the returned value, or, after a
@@ -120,12 +149,18 @@ type whyer struct {
 	steps map[uint64]*emulate.SliceStep
 	facts []fact
 	last  *fact // where the answer came from
-	names int   // conditions without a name
+	// returns are computed values that functions returned, by the step after.
+	returns map[uint64]fact
 }
 
 // event is called with everything that happens in the second run.
 func (w *whyer) event(e *typeflow.Event) {
-	if e.Kind != typeflow.Branch {
+	switch e.Kind {
+	case typeflow.Return:
+		w.returned(e)
+		return
+	case typeflow.Branch:
+	default:
 		return
 	}
 	st := w.steps[e.Step]
@@ -133,16 +168,41 @@ func (w *whyer) event(e *typeflow.Event) {
 		return
 	}
 	f := fact{step: e.Step, frame: e.Frame, cond: e.Cond.Truth(), known: e.Cond.Known()}
-	if noise(e.Frame, f.cond, w.flow) {
+	if noise(e.Frame, f.cond, w.flow) || e.Inst.Flow() == x86.FlowCondJump && w.s.sanity(e.Inst, e.Taken) {
 		return
 	}
 	f.Reason = Reason{Kind: "condition", Count: uint64(max(st.Instances, 1))}
 	f.Place.Addr = mem.Addr(e.Inst.Addr)
+	if !f.known && f.cond.Right.IsConst() && f.cond.Right.Val == emulate.IF {
+		return // whether interrupts were on
+	}
 	if !f.known && (f.cond.Left.IsConst() || f.cond.Right.IsConst()) && f.cond.Left.Known() && f.cond.Right.Known() {
 		return // of two constants: decided by the way here
 	}
 	w.word(&f)
+	if f.Left != nil && f.Left.Name != "" && f.Left.Name == f.Right.Name {
+		return
+	}
+	if ret, ok := w.returns[f.cond.Left.Step]; ok && f.known && f.cond.Left.IsCall() {
+		w.facts = append(w.facts, ret)
+		delete(w.returns, f.cond.Left.Step)
+	}
 	w.facts = append(w.facts, f)
+}
+
+// returned remembers what a function returned, if it had computed it: that its
+// caller then asks whether it is 0 says less.
+func (w *whyer) returned(e *typeflow.Event) {
+	v := e.Value
+	if _, relation := v.Cond(); relation || v.IsCall() || !v.Computed() {
+		return
+	}
+	f := fact{step: e.Step, frame: e.Frame, known: true, Reason: Reason{Kind: "value", Count: 1}}
+	f.Left = w.operand(v, v, e.Frame)
+	f.Text = fmt.Sprintf("%s = %s", f.Left.Name, f.Left.Text)
+	f.Right = &Operand{}
+	f.Place.Addr = mem.Addr(e.Frame.Entry)
+	w.returns[e.Step] = f
 }
 
 // word fills in the words of a condition.
@@ -183,15 +243,19 @@ func (w *whyer) operand(v, other typeflow.Value, fr *typeflow.Frame) *Operand {
 }
 
 // quiet are functions whose conditions say nothing of an answer: locks and the
-// like, by the beginning of the name.
+// like, and searches in bitmaps, by the beginning of the name.
 var quiet = []string{
 	"_raw_", "__raw_", "native_queued_", "queued_", "mutex_", "__mutex_", "down_", "up_", "rcu_", "__rcu_", "lock_", "preempt_",
 	"__x86_", "__stack_chk", "srso_", "retbleed_", "__local_bh", "percpu_", "__cond_resched", "dynamic_preempt",
+	"_find_", "find_next_", "find_first_", "cpumask_", "__bitmap_", "memcpy", "memset", "__memcpy", "__memset",
 }
 
 // noise says whether a condition is the compiler's or a lock's own.
 func noise(fr *typeflow.Frame, c typeflow.Cond, f *typeflow.Flow) bool {
 	for _, q := range quiet {
+		if fr.Parent() == nil {
+			break // that is what was asked
+		}
 		if strings.HasPrefix(fr.Func.Name, q) {
 			return true
 		}
@@ -202,6 +266,37 @@ func noise(fr *typeflow.Frame, c typeflow.Cond, f *typeflow.Flow) bool {
 			if strings.Contains(name, n) && !strings.Contains(name, "->") {
 				return true
 			}
+		}
+		if strings.Contains(name, "seqcount") || strings.Contains(name, "d_seq") {
+			return true // whether a reader has to try again
+		}
+	}
+	return typeflow.Equal(c.Left, c.Right) // read again, and still the same
+}
+
+// sanity says whether the way that a branch did not take leads into a BUG or WARN
+// at once: that all was well there says nothing of an answer.
+func (s *Session) sanity(in *x86.Inst, taken bool) bool {
+	at := in.Addr + uint64(in.Len)
+	if target, ok := in.Target(); ok && !taken {
+		at = target
+	}
+	const far = 12 // instructions
+	var next x86.Inst
+	code := make([]byte, x86.MaxLen)
+	for range far {
+		if s.view.ReadMem(code, at) != nil || next.Decode(code, at) != nil {
+			return false
+		}
+		at += uint64(next.Len)
+		switch next.Flow() {
+		case x86.FlowNext, x86.FlowCall:
+		case x86.FlowJump:
+			at, _ = next.Target()
+		case x86.FlowTrap:
+			return next.Op == x86.UD2 || next.Op == x86.UD1
+		default:
+			return false
 		}
 	}
 	return false
@@ -237,6 +332,9 @@ func (w *whyer) outcome(t *Target, r *Result) {
 	f := fact{Reason: Reason{Kind: "value", Text: name + " = " + text}, known: true, step: v.Step}
 	if v.IsCall() {
 		f.Kind = "call"
+		w.facts = slices.DeleteFunc(w.facts, func(g fact) bool { // what the caller then asked of it
+			return g.known && g.Left.Name == name && g.Right.Name == "" && g.frame.Parent() == nil
+		})
 	}
 	f.Left = w.operand(v, v, w.flow.Frame())
 	f.Place.Addr = mem.Addr(w.placeOf(v, r))
@@ -275,9 +373,7 @@ func (w *whyer) pick() ([]Reason, string) {
 		room--
 	}
 	left := 0
-	for len(facts) > room { // the checks of pointers first, then the earliest
-		i := slices.IndexFunc(facts, func(f fact) bool { return f.guard })
-		i = max(i, 0)
+	for i := leastTelling(facts, room); i >= 0; i = leastTelling(facts, room) {
 		facts = slices.Delete(facts, i, i+1)
 		left++
 	}
@@ -288,6 +384,9 @@ func (w *whyer) pick() ([]Reason, string) {
 	for _, f := range facts {
 		at := w.s.Place(uint64(f.Place.Addr))
 		f.Reason.Place = at
+		if f.Kind == "value" {
+			f.Right = nil
+		}
 		if f.Count == 1 {
 			f.Count = 0
 		}
@@ -295,7 +394,7 @@ func (w *whyer) pick() ([]Reason, string) {
 	}
 	gap := ""
 	if left > 0 {
-		gap = fmt.Sprintf("%s before these are left out", number(left, "condition"))
+		gap = number(left, "condition") + " less telling left out"
 	}
 	if unnamed > 0 {
 		gap = join(gap, number(unnamed, "condition")+" on values without a name")
@@ -303,24 +402,54 @@ func (w *whyer) pick() ([]Reason, string) {
 	return out, gap
 }
 
+// leastTelling returns what is to be left out next, or -1: what has no member's name
+// where others have; and, of more than there is room for, checks of pointers,
+// then what was decided earliest, in the function that was asked for last.
+func leastTelling(facts []fact, room int) int {
+	const enough = 3
+	raw := func(f fact) bool { return f.cond.Left.Raw() || f.cond.Right.Raw() }
+	named := 0
+	for _, f := range facts {
+		if !raw(f) {
+			named++
+		}
+	}
+	if i := slices.IndexFunc(facts, raw); i >= 0 && (named >= enough || len(facts) > room) {
+		return i
+	}
+	if len(facts) <= room {
+		return -1
+	}
+	if i := slices.IndexFunc(facts, func(f fact) bool { return f.guard }); i >= 0 {
+		return i
+	}
+	return max(0, slices.IndexFunc(facts, func(f fact) bool { return f.frame.Parent() != nil }))
+}
+
 // once collapses what a loop, or a function called again, decided alike: the last
 // time counts.
 func (w *whyer) once() []fact {
 	type key struct {
 		addr mem.Addr
-		text string
+		op   string
+		call string // of an indirect call: of several functions each counts
+	}
+	of := func(f *fact) key {
+		k := key{addr: f.Place.Addr, op: f.Op}
+		if f.known && f.cond.Left.IsCall() {
+			k.call = f.cond.Left.Expr.Name
+		}
+		return k
 	}
 	count := map[key]uint64{}
-	seenAt := map[mem.Addr]int{}
-	for _, f := range w.facts {
-		count[key{f.Place.Addr, f.Op}] += f.Count
-		seenAt[f.Place.Addr]++
+	for i := range w.facts {
+		count[of(&w.facts[i])] += w.facts[i].Count
 	}
 	var out []fact
 	done := map[key]bool{}
 	texts := map[string]bool{}
 	for _, f := range slices.Backward(w.facts) {
-		k := key{f.Place.Addr, f.Op}
+		k := of(&f)
 		text := fmt.Sprintf("%s in %p", f.Text, f.frame)
 		if done[k] || f.known && texts[text] {
 			continue
@@ -392,4 +521,8 @@ func join(a, b string) string {
 		return b
 	}
 	return a + "; " + b
+}
+
+func sortEvents(events []emulate.Event) {
+	slices.SortFunc(events, func(a, b emulate.Event) int { return cmp.Compare(a.Step, b.Step) })
 }

@@ -2,14 +2,20 @@ package rerun
 
 import (
 	"context"
+	"encoding/hex"
+	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/internal/dumptest"
 	"github.com/ksleuth/ksleuth/internal/example"
 	"github.com/ksleuth/ksleuth/kernel"
 )
@@ -45,10 +51,154 @@ func why(t *testing.T, k *kernel.Kernel, call string) string {
 	return out.String()
 }
 
-func TestScratchWhy(t *testing.T) {
-	if os.Getenv("SCRATCH") == "" {
-		t.Skip()
+var updateWhy = flag.Bool("update-why", false, "write the golden files of why and of traces anew")
+
+// The ring buffer of the instance that the reader of a case C dump spins on.
+const ringBuffer = "((struct trace_array *)((struct list_head *)&ftrace_trace_arrays)->next)->array_buffer.buffer"
+
+// The end of rb_per_cpu_empty: as case C has it put back, and as it was fixed
+// (67f0d6d9883c, 5.14).
+const (
+	oldEmpty   = "8b4818488b403039" + "48080f94c289d0c3"
+	fixedEmpty = "488b4030488b4008" + "85c00f94c289d0c3"
+)
+
+// lastGuest is the process that was started last.
+const lastGuest = "((struct task_struct *)((u64)init_task.tasks.prev - (u64)&((struct task_struct *)0)->tasks))"
+
+// caseC opens the kernel of case C, with the fix if asked for.
+func caseC(t *testing.T, fixed bool) *kernel.Kernel {
+	t.Helper()
+	file := dumptest.Get(t, "casec-6.1.kdump")
+	k := example.KernelOf(t, file)
+	if !fixed {
+		return k
 	}
-	k := example.KernelOf(t, os.Getenv("SCRATCH"))
-	fmt.Println(why(t, k, os.Getenv("CALL")))
+	at, err := k.Addr("rb_per_cpu_empty")
+	qt.Assert(t, qt.IsNil(err))
+	code := make([]byte, 128)
+	qt.Assert(t, qt.IsNil(k.Mem().ReadMem(code, at)))
+	i := strings.Index(hex.EncodeToString(code), oldEmpty)
+	qt.Assert(t, qt.IsTrue(i > 0), qt.Commentf("rb_per_cpu_empty is not that of case C"))
+	b, err := hex.DecodeString(fixedEmpty)
+	qt.Assert(t, qt.IsNil(err))
+	return example.KernelOf(t, file, example.Write(at+uint64(i/2), b))
+}
+
+var (
+	addresses = regexp.MustCompile(`0x[0-9a-f]{9,}( <[^>]*>)?`)
+	counts    = regexp.MustCompile(`(cpu_buffer->read) \(0x[0-9a-f]+\)`)
+)
+
+// steady replaces what differs from dump to dump of one scene.
+func steady(s string) string {
+	s = addresses.ReplaceAllString(s, "ADDR")
+	return counts.ReplaceAllString(s, "$1 (N)")
+}
+
+// golden compares with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *updateWhy {
+		qt.Assert(t, qt.IsNil(os.MkdirAll("testdata", 0o755)))
+		qt.Assert(t, qt.IsNil(os.WriteFile(file, []byte(got), 0o644)))
+	}
+	want, err := os.ReadFile(file)
+	qt.Assert(t, qt.IsNil(err))
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (go test ./rerun -run %s -update-why writes it):\n%s", file, t.Name(), diff)
+	}
+}
+
+// TestWhyCaseC: the contradiction of case C, in field names: the buffer is both
+// not empty and has nothing to read. The fixed function agrees with the latter.
+func TestWhyCaseC(t *testing.T) {
+	var out strings.Builder
+	old, fixed := caseC(t, false), caseC(t, true)
+	for _, c := range []struct {
+		k          *kernel.Kernel
+		name, call string
+	}{
+		{old, "old", "rb_per_cpu_empty(" + ringBuffer + "->buffers[0])"},
+		{fixed, "fixed", "rb_per_cpu_empty(" + ringBuffer + "->buffers[0])"},
+		{old, "old", "ring_buffer_empty_cpu(" + ringBuffer + ", 0)"},
+		{old, "old", "rb_get_reader_page(" + ringBuffer + "->buffers[0])"},
+		{old, "old", "ring_buffer_peek(" + ringBuffer + ", 0, 0, 0)"},
+	} {
+		fmt.Fprintf(&out, "# %s: %s\n%s\n", c.name, strings.ReplaceAll(c.call, ringBuffer, "BUFFER"), why(t, c.k, c.call))
+	}
+	golden(t, "why-casec.txt", steady(out.String()))
+}
+
+// TestTraceCaseC: the three kinds of traces of one call.
+func TestTraceCaseC(t *testing.T) {
+	k := caseC(t, false)
+	var out strings.Builder
+	for _, kind := range []string{TraceCalls, TraceLoads, TraceInsns} {
+		fmt.Fprintf(&out, "# %s\n%s\n", kind, traced(t, k, "ring_buffer_empty_cpu("+ringBuffer+", 0)", kind, 40))
+	}
+	golden(t, "trace-casec.txt", steady(out.String()))
+}
+
+// TestWhyIdle: what decided simple questions, on every kernel.
+func TestWhyIdle(t *testing.T) {
+	for _, scene := range dumptest.Idle {
+		t.Run(scene, func(t *testing.T) {
+			k := example.KernelOf(t, dumptest.Get(t, scene+".kdump"))
+			var out strings.Builder
+			for _, call := range []string{
+				"is_subdir(" + lastGuest + "->mm->exe_file->f_path.dentry, init_task.fs->root.dentry)",
+				"d_ancestor(init_task.fs->root.dentry, " + lastGuest + "->mm->exe_file->f_path.dentry)",
+				"get_task_mm(" + lastGuest + ")",
+				"task_curr(" + lastGuest + ")",
+				"__task_pid_nr_ns(" + lastGuest + ", 0, 0)",
+				"find_vpid(1)",
+				"can_nice(" + lastGuest + ", -3)",
+				"ns_capable(" + lastGuest + "->cred->user_ns, 12)",
+			} {
+				fmt.Fprintf(&out, "# %s\n%s\n", strings.ReplaceAll(call, lastGuest, "TASK"), why(t, k, call))
+			}
+			golden(t, "why-"+scene+".txt", steady(out.String()))
+		})
+	}
+}
+
+// TestTraceKind: an unknown kind is refused, and lines beyond the limit are counted.
+func TestTraceKind(t *testing.T) {
+	k := caseC(t, false)
+	s, err := New(k, Options{})
+	qt.Assert(t, qt.IsNil(err))
+	_, err = s.NewTracer(nil, "everything", 0)
+	qt.Check(t, qt.ErrorMatches(err, `no trace of "everything": .*`))
+	whole := strings.Count(traced(t, k, "find_vpid(1)", TraceInsns, 0), "\n")
+	part := traced(t, k, "find_vpid(1)", TraceInsns, 5)
+	qt.Check(t, qt.StringContains(part, fmt.Sprintf("and %d more\n", whole-5)))
+}
+
+// traced runs a call and returns its trace, a line each.
+func traced(t *testing.T, k *kernel.Kernel, call, kind string, limit int) string {
+	t.Helper()
+	s, err := New(k, Options{CPU: 0})
+	qt.Assert(t, qt.IsNil(err))
+	ctx := context.Background()
+	target, err := s.Parse(ctx, call)
+	qt.Assert(t, qt.IsNil(err))
+	tr, err := s.NewTracer(target, kind, limit)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = s.Run(ctx, target, func(m *emulate.Machine) { m.Observer = tr })
+	qt.Assert(t, qt.IsNil(err))
+	lines, gap := tr.Lines()
+	var out strings.Builder
+	for _, l := range lines {
+		if kind == TraceInsns && l.Kind == "insn" {
+			fmt.Fprintf(&out, "%-30s %-40s %s\n", l.Symbol, l.Insn, l.Text)
+			continue
+		}
+		fmt.Fprintf(&out, "%*s%-6s %s\n", 2*l.Depth, "", l.Kind, l.Text)
+	}
+	if gap > 0 {
+		fmt.Fprintf(&out, "and %d more\n", gap)
+	}
+	return out.String()
 }

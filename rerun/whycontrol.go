@@ -14,6 +14,9 @@ type controlGraphs struct {
 	s      *Session
 	graphs map[uint64]*cfg.Graph // by start of the function; nil where there is none
 	ends   map[uint64]bool       // functions that do not return
+
+	deps    map[*cfg.Graph]map[uint64][]int
+	written map[uint64]uint16 // by branch; see writes
 }
 
 // neverReturn are functions that the compiler knows not to return, of those
@@ -26,7 +29,8 @@ var neverReturn = []string{
 }
 
 func (s *Session) branches() *controlGraphs {
-	c := &controlGraphs{s: s, graphs: map[uint64]*cfg.Graph{}, ends: map[uint64]bool{}}
+	c := &controlGraphs{s: s, graphs: map[uint64]*cfg.Graph{}, ends: map[uint64]bool{},
+		deps: map[*cfg.Graph]map[uint64][]int{}, written: map[uint64]uint16{}}
 	for _, sym := range s.k.LookupAll(neverReturn...) {
 		c.ends[sym.Addr] = true
 	}
@@ -35,6 +39,15 @@ func (s *Session) branches() *controlGraphs {
 
 // Controls implements [emulate.Control].
 func (c *controlGraphs) Controls(_, addr uint64) []uint64 {
+	g := c.graph(addr)
+	if g == nil {
+		return nil
+	}
+	return g.Controls(addr)
+}
+
+// graph returns the graph of the function that addr lies in, or nil.
+func (c *controlGraphs) graph(addr uint64) *cfg.Graph {
 	sym, _, ok := c.s.k.Symbolize(addr)
 	if !ok {
 		return nil
@@ -50,10 +63,7 @@ func (c *controlGraphs) Controls(_, addr uint64) []uint64 {
 		g = c.build(sym)
 		c.graphs[sym.Addr] = g
 	}
-	if g == nil {
-		return nil
-	}
-	return g.Controls(addr)
+	return g
 }
 
 // build returns the graph of a function, nil if its code cannot be followed.

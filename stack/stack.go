@@ -71,6 +71,11 @@ func Of(k *kernel.Kernel, t kobj.Task) Stack {
 	return describe(k, unwind.From(k, uint64(t.Addr), cpu.Regs))
 }
 
+// Behind returns the stack behind a return address, as [unwind.Behind] does.
+func Behind(k *kernel.Kernel, t kobj.Task, ret, sp, bp uint64) Stack {
+	return describe(k, unwind.Behind(k, uint64(t.Addr), ret, sp, bp))
+}
+
 // At names an address as a frame that is about to execute it.
 func At(k *kernel.Kernel, addr uint64) Frame {
 	return (&namer{k: k}).name(unwind.Frame{PC: addr, Exact: true, Reliable: true})

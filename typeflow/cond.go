@@ -128,6 +128,10 @@ func (f *Flow) maskTest(c Cond, fl *flags) Cond {
 	left, m := fl.left, fl.right
 	if left.Expr != nil {
 		switch left.Expr.Op {
+		case OpCast:
+			if left.Expr.Type == unsigned(left.Size) && m.Val <= mask(left.Size) {
+				left.Expr, left.Type = left.Expr.X, nil // what the cast cuts off the mask does, too
+			}
 		case OpBits:
 			if x, t := f.bitsExpr(left.Expr, m.Val); x != nil {
 				v := Value{Expr: x, Type: t, Val: fl.result.Val, Size: left.Size, Addr: left.Addr, Step: left.Step}

@@ -177,3 +177,15 @@ func (v Value) Cond() (Cond, bool) {
 
 // IsCall says whether the value is what a function returned.
 func (v Value) IsCall() bool { return v.Expr != nil && v.Expr.Op == OpCall }
+
+// Computed says whether the value was computed from others that have names.
+func (v Value) Computed() bool {
+	return v.Expr != nil && (v.Expr.Op == OpBinary || v.Expr.Op == OpUnary) && v.Expr.nodes > 1
+}
+
+// Raw says whether the name has memory in it that has no member's name.
+func (v Value) Raw() bool { return v.Expr.raw() }
+
+func (e *Expr) raw() bool {
+	return e != nil && (e.Op == OpOffset || e.Op == OpBits || e.Op == OpValue || e.X.raw() || e.Y.raw())
+}

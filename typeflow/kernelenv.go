@@ -96,7 +96,9 @@ func (e *KernelEnv) Variable(addr uint64) (Variable, bool) {
 		return Variable{}, false
 	}
 	v := Variable{Name: s.Name, Addr: s.Addr, Size: s.Size, CPU: -1}
-	if g, err := e.k.Global(s.Name); err == nil {
+	if decl := globalTypes[s.Name]; decl != "" {
+		v.Type, _ = e.types.ParseType(decl) // nil with an error
+	} else if g, err := e.k.Global(s.Name); err == nil {
 		if at, err := g.Addr(); err == nil && at == s.Addr && sized(g.Type()) {
 			v.Type = g.Type()
 		}
@@ -146,6 +148,35 @@ func (e *KernelEnv) perCPU(addr, off uint64, cpu int) (Variable, bool) {
 		}
 	}
 	return v, at-s.Addr < s.Size
+}
+
+// globalTypes are the types of variables that much of the kernel reads; BTF
+// has none of them. [1] stands for as many elements as there are.
+var globalTypes = map[string]string{
+	"__cpu_active_mask":   "struct cpumask",
+	"__cpu_online_mask":   "struct cpumask",
+	"__cpu_possible_mask": "struct cpumask",
+	"__cpu_present_mask":  "struct cpumask",
+	"_totalram_pages":     "atomic_long_t",
+	"boot_cpu_data":       "struct cpuinfo_x86",
+	"init_cred":           "struct cred",
+	"init_css_set":        "struct css_set",
+	"init_fs":             "struct fs_struct",
+	"init_ipc_ns":         "struct ipc_namespace",
+	"init_nsproxy":        "struct nsproxy",
+	"init_struct_pid":     "struct pid",
+	"init_user_ns":        "struct user_namespace",
+	"iomem_resource":      "struct resource",
+	"mount_lock":          "seqlock_t",
+	"node_data":           "struct pglist_data *[1]",
+	"rename_lock":         "seqlock_t",
+	"root_task_group":     "struct task_group",
+	"security_hook_heads": "struct security_hook_heads", // until 417c5643cd67, 6.12
+	"tcp_hashinfo":        "struct inet_hashinfo",
+	"totalreserve_pages":  "unsigned long",
+	"udp_table":           "struct udp_table",
+	"vm_node_stat":        "atomic_long_t [1]",
+	"vm_zone_stat":        "atomic_long_t [1]",
 }
 
 // perCPUTypes are the types of the commonest per-CPU variables, for kernels

@@ -51,8 +51,10 @@ func (f *Flow) place(a *x86.Arg) place {
 	case f.named(&p, dyn):
 	case f.onStack(p.addr):
 		p.stack = true
-	case bok && !iok && b.Expr != nil && !b.IsConst():
+	case bok && b.Expr != nil && !b.IsConst():
 		f.unnamed(&p, b)
+	case iok && a.Scale == 1 && i.isPointer():
+		f.unnamed(&p, i)
 	}
 	return p
 }
@@ -328,6 +330,9 @@ func (f *Flow) loadFrom(p place) Value {
 	}
 	v.Expr, v.Type = p.expr, p.typ
 	f.noteObject(v)
+	if n, ok := f.xaNode(v); ok {
+		f.noteObject(n)
+	}
 	return v
 }
 

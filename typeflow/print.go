@@ -205,6 +205,9 @@ func (p *printer) lvalue(e *Expr) string {
 		}
 		return p.primary(e.X) + "." + e.Name
 	}
+	if e.Y.Op == OpConst {
+		return fmt.Sprintf("%s[%d]", p.primary(e.X), int64(e.Y.N))
+	}
 	return p.primary(e.X) + "[" + p.expr(e.Y) + "]"
 }
 
@@ -217,6 +220,9 @@ var precedence = map[string]int{
 // would have to think.
 func (p *printer) operand(e, of *Expr, first bool) string {
 	e = p.passed(e)
+	if e.Op == OpConst && e.N < 10000 && strings.Contains("+-*<<>>", of.Name) {
+		return strconv.FormatUint(e.N, 10)
+	}
 	s := p.expr(e)
 	if e.Op != OpBinary {
 		return s

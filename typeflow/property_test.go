@@ -2,6 +2,8 @@ package typeflow
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +38,7 @@ func (j judge) Ident(name string) (ctype.Value, error) {
 		return v, err
 	}
 	t := v.Type()
-	if decl := perCPUTypes[name]; t.Kind() == ctype.Void && decl != "" {
+	if decl := perCPUTypes[name] + globalTypes[name]; t.Kind() == ctype.Void && decl != "" {
 		if t, err = j.ts.ParseType(decl); err != nil {
 			return v, err
 		}
@@ -48,11 +50,14 @@ func (j judge) Call(name string, _ []ctype.Value) (cexpr.Result, error) {
 }
 func (j judge) PerCPU(addr uint64, cpu int) (uint64, error) { return j.k.PerCPU(addr, cpu) }
 
+// dotted is a name that is none in C: __warned.1.
+var dotted = regexp.MustCompile(`[A-Za-z_]\.[0-9]`)
+
 // check evaluates the place of a load and compares address and value.
 func (j judge) check(f *Flow, e *Event) error {
 	p := printer{f: f, full: true, literal: true}
 	text := p.expr(e.Place)
-	if strings.Contains(text, "jumptable.") {
+	if dotted.MatchString(text) {
 		return nil // a name that is none in C
 	}
 	if e.Place.Op != OpPart {
@@ -159,4 +164,97 @@ func splitArgs(s string) (out []string) {
 		}
 	}
 	return out
+}
+
+// objects are real ones, by type: what functions can be called with.
+var objects = map[string]string{
+	"struct task_struct *":  guest,
+	"struct dentry *":       guest + "->mm->exe_file->f_path.dentry",
+	"struct inode *":        guest + "->mm->exe_file->f_path.dentry->d_inode",
+	"struct file *":         guest + "->mm->exe_file",
+	"struct mm_struct *":    guest + "->mm",
+	"struct super_block *":  guest + "->mm->exe_file->f_path.dentry->d_sb",
+	"struct cred *":         guest + "->cred",
+	"const struct cred *":   guest + "->cred",
+	"struct pid *":          guest + "->thread_pid",
+	"struct nsproxy *":      guest + "->nsproxy",
+	"struct net *":          guest + "->nsproxy->net_ns",
+	"struct rq *":           "&per_cpu(runqueues, 0)",
+	"struct files_struct *": guest + "->files",
+	"struct path *":         "&" + guest + "->mm->exe_file->f_path",
+	"const struct path *":   "&" + guest + "->mm->exe_file->f_path",
+	"struct cgroup *":       guest + "->cgroups->dfl_cgrp",
+}
+
+// TestManyLoads is TestLoads for functions of all sorts, as they come: each
+// takes an object that there is.
+func TestManyLoads(t *testing.T) {
+	const each = 40
+	for _, scene := range dumptest.Idle {
+		t.Run(scene, func(t *testing.T) {
+			k := example.KernelOf(t, dumptest.Get(t, scene+".kdump"))
+			env, err := ForKernel(k)
+			qt.Assert(t, qt.IsNil(err))
+			syms, err := k.Match("*")
+			qt.Assert(t, qt.IsNil(err))
+			rng := rand.New(rand.NewPCG(3, 4))
+			rng.Shuffle(len(syms), func(i, j int) { syms[i], syms[j] = syms[j], syms[i] })
+			calls, named, all := 0, 0, 0
+			for _, s := range syms {
+				if calls == each {
+					break
+				}
+				args, ok := argsFor(env, s)
+				if !ok {
+					continue
+				}
+				calls++
+				stored := false
+				run(t, k, env, s.Name, args, func(f *Flow, e *Event) {
+					f.Write(e.Place, e.Frame)
+					f.Text(e.Cond, e.Frame)
+					stored = stored || e.Kind == Store && !e.Stack // the way to a place may have changed since
+					if e.Kind != Load || e.Stack || stored {
+						return
+					}
+					all++
+					if e.Place == nil {
+						return
+					}
+					named++
+					if v, ok := env.Variable(e.Addr); ok && v.CPU < 0 {
+						if s, ok := k.Lookup(v.Name); ok && s.Addr != v.Addr {
+							return // the judge would take another of that name
+						}
+					}
+					if err := (judge{k, env.Types(), f.m.Mem}).check(f, e); err != nil {
+						t.Errorf("%s(%s): step %d, %s: %v", s.Name, strings.Join(args, ", "), e.Step, e.Inst, err)
+					}
+				})
+			}
+			t.Logf("%d calls; %d of %d loads have a name", calls, named, all)
+			qt.Check(t, qt.IsTrue(named*10 > all*6), qt.Commentf("%d of %d", named, all))
+		})
+	}
+}
+
+// argsFor returns arguments for a function that takes an object.
+func argsFor(env *KernelEnv, s kernel.Symbol) ([]string, bool) {
+	fn, ok := env.Func(s.Addr)
+	if !ok || fn.Proto == nil || !fn.Exact || s.Kind != kernel.KindKernel || fn.Name != s.Name {
+		return nil, false
+	}
+	if first, ok := env.k.Lookup(s.Name); !ok || first.Addr != s.Addr {
+		return nil, false // one of several
+	}
+	var args []string
+	found := false
+	for _, p := range fn.Proto.Params() {
+		a, ok := objects[p.Type.String()]
+		if found = found || ok; !ok {
+			a = "0"
+		}
+		args = append(args, a)
+	}
+	return args, found && len(args) <= 6
 }

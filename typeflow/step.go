@@ -118,7 +118,7 @@ func (f *Flow) arg(i int) Value {
 
 func (f *Flow) load(p place) Value {
 	v := f.loadFrom(p)
-	if p.size > 0 && p.size <= 8 {
+	if _, ok := f.read(p.addr, p.size); ok && p.size > 0 { // else it faults
 		f.emit(Event{Kind: Load, Value: v, Place: p.expr, Addr: p.addr, Size: p.size, Stack: p.stack})
 	}
 	return v
@@ -276,7 +276,9 @@ func doArith(f *Flow, in *x86.Inst) {
 	}
 	op := operators[in.Op]
 	if in.Op == x86.SHL || in.Op == x86.SHR || in.Op == x86.SAR {
-		b = constant(b.Val&63, size)
+		if b.Expr == nil || b.IsConst() || b.Val >= 8*uint64(size) {
+			b = constant(b.Val&63, size)
+		}
 	}
 	v := f.arith(op, a, b, size)
 	if in.Op == x86.SAR && a.Type != nil && !a.Type.IsSigned() && a.Val>>(8*size-1) != 0 {
@@ -344,6 +346,9 @@ func (f *Flow) arith(op string, a, b Value, size uint8) Value {
 	case b.IsConst() && b.Val == 0 && (op == "+" || op == "-" || op == "|" || op == "^" || op == "<<" || op == ">>"):
 		a.Size, a.Val = size, r.Val
 		return a
+	case a.Expr.Op == OpValue && a.Val == 0 && op == "+":
+		b.Size, b.Val = size, r.Val
+		return b
 	case b.IsConst() && op == "+" && sext(b.Val, size)>>63 != 0:
 		op, b = "-", constant(-b.Val&mask(size), size)
 	}
@@ -369,7 +374,9 @@ func (f *Flow) displaced(op string, p, by, r Value) Value {
 	}
 	if !by.IsConst() {
 		if p.idx != nil || op == "-" {
-			r.Expr, r.Type = binop(op, pointerExpr(p), pointerExpr(by)), p.Type
+			if r.Expr = binop(op, pointerExpr(p), pointerExpr(by)); r.Expr != nil {
+				r.Expr.Type, r.Type = p.Type, p.Type
+			}
 			return r
 		}
 		p.idx = indexOf(by, 1)

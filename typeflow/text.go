@@ -126,7 +126,7 @@ func (f *Flow) Text(c Cond, fr *Frame) string {
 	case c.Op == "":
 		return ""
 	case c.Op == "&":
-		return left + " & " + right + f.worth(l)
+		return fmt.Sprintf("%s & %s (%#x)", left, right, l.Val&r.Val)
 	case c.Op == "!&":
 		return "!(" + left + " & " + right + ")" + f.worth(l)
 	case isErr(c) && c.Op == ">":
@@ -158,7 +158,10 @@ func (f *Flow) constantText(v Value) string {
 		if v.Type == nil || v.Type.IsSigned() {
 			n = sext(n, v.Size)
 		}
-		if e := ErrorName(int64(n)); e == "" || v.Type == nil {
+		switch {
+		case v.Type != nil && v.Type.IsSigned() && ErrorName(int64(n)) == "":
+			return strconv.FormatInt(int64(n), 10)
+		case v.Type == nil || !v.Type.IsSigned():
 			return f.number(n)
 		}
 	}

@@ -72,6 +72,14 @@ func From(k *kernel.Kernel, task uint64, regs vmcore.Regs) Stack {
 	return u.run()
 }
 
+// Behind unwinds from a return address: the frames of the function that it is
+// in and of its callers, where those inside of them are lost. sp and bp are
+// the registers behind the return; bp matters only where a function needs it.
+func Behind(k *kernel.Kernel, task, ret, sp, bp uint64) Stack {
+	u := &unwinder{k: k, task: task, pc: ret, sp: sp, bp: bp}
+	return u.run()
+}
+
 // Task unwinds the stack of a task that sleeps: thread.sp points at the struct
 // inactive_task_frame that __switch_to_asm left.
 func Task(k *kernel.Kernel, task uint64) Stack {

@@ -165,7 +165,14 @@ func (b *effectBuilder) write(i int, c Class, from uint8) *Output {
 // flags adds the outputs that the row has for flags.
 func (b *effectBuilder) flags(from uint8) {
 	from |= b.in(flagPlace(b.row.reads))
-	b.out(flagPlace(b.row.set), Compute, from)
+	class := Compute
+	switch {
+	case b.row.kind == efExternal:
+		class = External
+	case from == 0:
+		class = Const
+	}
+	b.out(flagPlace(b.row.set), class, from)
 	b.out(flagPlace(b.row.clear), Const, 0)
 	b.out(flagPlace(b.row.undef), Undefined, 0)
 }

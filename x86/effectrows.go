@@ -162,7 +162,7 @@ var effectRows = [...]effectRow{
 	LAR: {kind: efExternal, set: FlagZF}, LSL: {kind: efExternal, set: FlagZF},
 	VERR: {kind: efNone, set: FlagZF}, VERW: {kind: efNone, set: FlagZF},
 
-	NOP: rowNone, ENDBR64: rowNone, PAUSE: rowNone, SERIALIZE: rowNone, LFENCE: rowNone, MFENCE: rowNone, SFENCE: rowNone,
+	NOP: rowNone, ENDBR64: rowNone, PAUSE: rowNone, SERIALIZE: rowNone, FNINIT: rowNone, FNCLEX: rowNone, LDMXCSR: rowNone, LFENCE: rowNone, MFENCE: rowNone, SFENCE: rowNone,
 	PREFETCHNTA: rowNone, PREFETCHT0: rowNone, PREFETCHT1: rowNone, PREFETCHT2: rowNone, PREFETCHW: rowNone,
 	CLFLUSH: rowNone, CLFLUSHOPT: rowNone, CLWB: rowNone, FWAIT: rowNone,
 	UD1: rowNone, UD2: rowNone, INT3: rowNone, HLT: rowNone, SWAPGS: rowNone, WRMSR: rowNone, OUT: rowNone,

@@ -2702,7 +2702,7 @@ var rows = [...]row{
 	{"iretw", "iretw", IRETW, [4]operand{}, flagRet},
 	{"iret", "iret", IRET, [4]operand{}, flagRet},
 	{"iretq", "iretq", IRETQ, [4]operand{}, flagRet},
-	{"xlat", "xlat", XLAT, [4]operand{oXl}, 0},
+	{"xlat", "xlat", XLAT, [4]operand{oXl}, flagR},
 	{"loopne", "loopne", LOOPNE, [4]operand{oJb}, flagJcc},
 	{"loope", "loope", LOOPE, [4]operand{oJb}, flagJcc},
 	{"loop", "loop", LOOP, [4]operand{oJb}, flagJcc},

@@ -16,6 +16,10 @@ import (
 // callFacts are those of callScenes; the calls are made after the trigger.
 var callFacts = []fact{{ext: "kallsyms", file: "/proc/kallsyms"}, {ext: "calls", file: callgate.Path, after: true}}
 
+// callsEnd is the line of the console that says that there is nothing to wait
+// for: all calls are made, or there is no file of them.
+var callsEnd = regexp.MustCompile(callgate.Done + `|` + callgate.Failed + `|BUG: |Oops: `)
+
 // callScenes are the scenes of internal/callscene: guests that called functions
 // of their kernel.
 func callScenes() []scene {
@@ -23,7 +27,7 @@ func callScenes() []scene {
 	for _, kernel := range every {
 		out = append(out, scene{
 			name: "calls-" + kernel, kernel: kernel, guest: "callscene", workload: "calls", brief: true, modules: []string{"dummy"},
-			patch: callgate.Code, trigger: regexp.MustCompile(callgate.Done),
+			patch: callgate.Code, trigger: callsEnd,
 		})
 	}
 	return out

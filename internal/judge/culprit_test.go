@@ -69,7 +69,7 @@ func TestCulprit(t *testing.T) {
 			qt.Check(t, qt.Matches(cu.Store.Symbol, want.kfunc+`\+0x.*`))
 			qt.Check(t, qt.Matches(cu.Store.Insn, `mov %eax,0x4\(%r..?\)`))
 			qt.Check(t, qt.Equals(cu.Store.Name, "opts->error"))
-			qt.Check(t, qt.Equals(fmt.Sprint(cu.Store.Value, cu.Store.Bytes), "0xffffffea eaffffff"))
+			qt.Check(t, qt.Equals(fmt.Sprintf("%s %s", cu.Store.Value, cu.Store.Bytes), "0xffffffea eaffffff"))
 			qt.Check(t, qt.Equals(cu.First, want.first))
 			qt.Check(t, qt.Equals(cu.Len, want.len))
 			p := cu.Pointer

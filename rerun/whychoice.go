@@ -1,0 +1,177 @@
+package rerun
+
+import (
+	"github.com/ksleuth/ksleuth/cfg"
+	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/x86"
+)
+
+// A value can be decided by a branch that made nothing happen: of
+//
+//	p = a; if (x) p = b; return p;
+//
+// p is a because x was 0, and the slice of what made p does not have the branch. A
+// relevant slice does (Gyimóthy, Beszédes, Forgács; ESEC/FSE 1999): a branch counts,
+// too, if on its other side the value would have been written.
+
+// bounds on the search for such branches.
+const (
+	maxChoices = 12
+	maxChoose  = 1 << 20 // steps looked at
+)
+
+// choices adds to a slice the branches that left its values as they were, and
+// the slices of those.
+func (s *Session) choices(h *emulate.History, steps map[uint64]*emulate.SliceStep, first *emulate.Slice, end uint64, c *controlGraphs) {
+	budget := maxChoose
+	seen := map[uint64]bool{}
+	work := []*emulate.Slice{first}
+	ends := []uint64{end}
+	for n := 0; len(work) > 0 && n < maxChoices; {
+		slice, at := work[0], ends[0]
+		work, ends = work[1:], ends[1:]
+		for _, b := range c.unwritten(h, slice, at, &budget) {
+			if seen[b.Inst.Addr] || n == maxChoices {
+				continue
+			}
+			seen[b.Inst.Addr] = true
+			n++
+			if steps[b.Step] != nil {
+				continue
+			}
+			steps[b.Step] = &emulate.SliceStep{Event: b, Role: emulate.RoleBranch, Instances: 1}
+			more := h.Slice(emulate.SliceOptions{
+				Before: b.Step, Want: emulate.Locs{Flags: ^uint64(0)}, Control: c, Limit: 1 << 16,
+			})
+			for i := range more.Steps {
+				if st := &more.Steps[i]; steps[st.Step] == nil {
+					steps[st.Step] = st
+				}
+			}
+			work, ends = append(work, more), append(ends, b.Step)
+		}
+	}
+}
+
+// unwritten returns the branches, each at its last time, that decided that what a
+// step of the slice had written to a register was not written again before its use.
+func (c *controlGraphs) unwritten(h *emulate.History, slice *emulate.Slice, end uint64, budget *int) []emulate.Event {
+	uses := map[int]uint64{} // of a step: its last use
+	for i := range slice.Steps {
+		for _, from := range slice.Steps[i].From {
+			uses[from] = max(uses[from], slice.Steps[i].Step)
+		}
+	}
+	for _, from := range slice.Result {
+		uses[from] = end
+	}
+	last := map[uint64]emulate.Event{}
+	for i := len(slice.Steps) - 1; i >= 0; i-- {
+		st := &slice.Steps[i]
+		use, ok := uses[i]
+		if !ok || st.Inst == nil || st.Stub != nil || st.Role == emulate.RoleBranch || st.Role == emulate.RoleCall || use <= st.Step+1 {
+			continue
+		}
+		regs := written(st.Inst)
+		if regs == 0 {
+			continue
+		}
+		depth := 0
+		for e := range h.Forward(st.Step + 1) {
+			if *budget--; e.Step >= use || *budget <= 0 {
+				break
+			}
+			switch {
+			case e.Stub != nil:
+				depth = max(depth-1, 0)
+			case e.Inst.Flow() == x86.FlowCall, e.Inst.Flow() == x86.FlowIndirectCall:
+				depth++
+			case e.Inst.Flow() == x86.FlowRet:
+				depth = max(depth-1, 0)
+			case depth == 0 && e.Inst.Flow() == x86.FlowCondJump:
+				if was, ok := last[e.Inst.Addr]; c.writes(e.Inst.Addr)&regs != 0 && (!ok || was.Step < e.Step) {
+					last[e.Inst.Addr] = emulate.Event{Step: e.Step, Inst: e.Inst}
+				}
+			}
+		}
+	}
+	out := make([]emulate.Event, 0, len(last))
+	for _, e := range last {
+		out = append(out, e)
+	}
+	sortEvents(out)
+	return out
+}
+
+// written returns the general registers that an instruction writes, a bit each, but
+// for the stack pointer.
+func written(in *x86.Inst) (regs uint16) {
+	e := in.Effects()
+	w := e.Writes()
+	for r, m := range w.GP {
+		if m != 0 && r != emulate.RSP {
+			regs |= 1 << r
+		}
+	}
+	return regs
+}
+
+// writes returns the registers that are written in blocks whose execution depends on
+// a branch, directly or by other branches that do.
+func (c *controlGraphs) writes(branch uint64) uint16 {
+	if regs, ok := c.written[branch]; ok {
+		return regs
+	}
+	c.written[branch] = 0
+	g := c.graph(branch)
+	if g == nil {
+		return 0
+	}
+	dependents := c.dependents(g)
+	var regs uint16
+	seen := map[uint64]bool{branch: true}
+	for work := []uint64{branch}; len(work) > 0; {
+		at := work[len(work)-1]
+		work = work[:len(work)-1]
+		for _, b := range dependents[at] {
+			regs |= c.blockWrites(g, b)
+			if end := g.Blocks[b].Last; !seen[end] {
+				seen[end] = true
+				work = append(work, end)
+			}
+		}
+	}
+	c.written[branch] = regs
+	return regs
+}
+
+// dependents returns, by branch, the blocks whose execution it decides.
+func (c *controlGraphs) dependents(g *cfg.Graph) map[uint64][]int {
+	if d := c.deps[g]; d != nil {
+		return d
+	}
+	d := map[uint64][]int{}
+	const most = 2000 // blocks; the search takes the square of them
+	for i := range g.Blocks[:min(len(g.Blocks), most)] {
+		for _, b := range g.Controls(g.Blocks[i].Start) {
+			d[b] = append(d[b], i)
+		}
+	}
+	c.deps[g] = d
+	return d
+}
+
+func (c *controlGraphs) blockWrites(g *cfg.Graph, i int) (regs uint16) {
+	var in x86.Inst
+	code, at := g.Code(i), g.Blocks[i].Start
+	for len(code) > 0 {
+		if in.Decode(code, at) != nil {
+			return regs
+		}
+		if f := in.Flow(); f == x86.FlowNext {
+			regs |= written(&in)
+		}
+		code, at = code[in.Len:], at+uint64(in.Len)
+	}
+	return regs
+}
