@@ -11,6 +11,7 @@ import (
 	"github.com/ksleuth/ksleuth/graph"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/report"
+	"github.com/ksleuth/ksleuth/rerun"
 )
 
 // JSONTypes returns an empty value of each type that -o json prints, by the
@@ -18,6 +19,7 @@ import (
 func JSONTypes() map[string]any {
 	return map[string]any{
 		"report":     &report.Report{},
+		"emulation":  &rerun.Emulation{},
 		"task":       &taskStack{},
 		"file":       &fileData{},
 		"log":        &kobj.LogRecord{},

@@ -16,6 +16,7 @@ import (
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/live"
 	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/rerun"
 )
 
 // A Status is the exit status of ksleuth.
@@ -87,11 +88,16 @@ func asked(err error) error {
 	var parse *ctype.ParseError
 	var code *disasm.NotFoundError
 	var damaged *ctype.FormatError
+	var call *rerun.CallError
+	var set *rerun.SetError
+	var watch *rerun.WatchError
+	var frame *rerun.FrameError
 	switch {
 	case mem.CauseOf(err) != 0, errors.As(err, &damaged):
 		return err
 	case errors.Is(err, ctype.ErrNotFound), errors.As(err, &code), errors.As(err, &symbol),
-		errors.As(err, &syntax), errors.As(err, &eval), errors.As(err, &parse):
+		errors.As(err, &syntax), errors.As(err, &eval), errors.As(err, &parse),
+		errors.As(err, &call), errors.As(err, &set), errors.As(err, &watch), errors.As(err, &frame):
 		return usage(err)
 	}
 	return err

@@ -11,7 +11,8 @@ type record struct {
 	n    uint32 // bytes accessed, where the instruction does not tell; or noAccess
 }
 
-// noAccess says that a repeated string instruction was repeated not once.
+// noAccess says that a repeated string instruction was repeated not once, or that
+// a conditional move did not move.
 const noAccess = ^uint32(0)
 
 const (
@@ -41,7 +42,9 @@ func (c *chunk) steps() uint64 {
 }
 
 // A History remembers the instructions that a machine executed, up to a bound:
-// beyond, the oldest are forgotten.
+// beyond, the oldest are forgotten. It tells where values came from by walking
+// backwards: see [History.Slice] and [History.Origins]. It is not safe for
+// concurrent use, nor while its machine runs.
 type History struct {
 	m      *Machine
 	max    int // chunks

@@ -239,7 +239,6 @@ type Machine struct {
 	repeats     uint64 // rounds of repeated string instructions so far
 	cur         *uop   // where a fault happens
 	stop        *Stop
-	exit        uint64
 	loop        loopFinder
 	generation  int // of the decoded code
 }

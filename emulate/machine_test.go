@@ -41,6 +41,8 @@ func TestLoop(t *testing.T) {
 	s := m.Call(context.Background(), codeAt)
 	qt.Assert(t, qt.Equals(s.Outcome, Looped))
 	qt.Assert(t, qt.Equals(s.Loop.Period, uint64(3*256)))
+	qt.Assert(t, qt.Equals(s.Loop.Low, codeAt))
+	qt.Assert(t, qt.Equals(s.Loop.High, codeAt+7))
 }
 
 func BenchmarkRun(b *testing.B) {

@@ -109,6 +109,7 @@ func execCmov(m *Machine, u *uop) bool {
 	}
 	if !m.cond(u.cc) {
 		v = m.GP[u.dst&15]
+		m.n = noAccess // the history wants to know which value it was
 	}
 	m.setReg(kReg, u.dst, u.size, v)
 	return true

@@ -101,6 +101,12 @@ func (s *slicer) pass(e *entry, o *x86.Output, hits []hit) []hit {
 		for b := h.bytes; b != 0; b &= b - 1 {
 			i := bits.TrailingZeros64(b)
 			in, from, ok := e.info.CopyOf(o, i)
+			if e.info.cmov && !o.IsConst(i) { // looked through by what it took
+				in, from, ok = 0, i, true
+				if e.unmoved(0) {
+					in = 1
+				}
+			}
 			if !ok {
 				continue
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/ksleuth/ksleuth/x86"
 )
 
 // Run executes from RIP on until something ends it.
@@ -72,6 +74,7 @@ func (r *runner) run() *Stop {
 		}
 		if m.RIP <= start {
 			if l := m.loop.look(m); l != nil {
+				m.bound(l)
 				return &Stop{Outcome: Looped, RIP: m.RIP, Loop: l, Err: fmt.Errorf("an endless loop: after %d instructions the machine is as it was", l.Period)}
 			}
 		}
@@ -184,6 +187,43 @@ func (m *Machine) resume(s *Stop) bool {
 	return true
 }
 
+// bound goes around a loop once more, and notes where it is: in the function
+// that all of it stands in.
+func (m *Machine) bound(l *Loop) {
+	o, watches, hist := m.Observer, m.watches, m.hist
+	b := &bounds{depth: int(^uint(0) >> 1)}
+	m.Observer, m.watches, m.hist = b, nil, nil
+	for end := m.Step + l.Period; m.Step < end; {
+		code, stop := m.block(m.RIP)
+		if stop != nil || !m.runSlowly(code) {
+			break
+		}
+	}
+	m.Observer, m.watches, m.hist, m.stop = o, watches, hist, nil
+	l.Low, l.High = b.low, b.high
+}
+
+// bounds are the addresses of the instructions that were executed with the
+// fewest calls around them.
+type bounds struct {
+	depth     int
+	low, high uint64
+}
+
+// Before implements [Observer].
+func (b *bounds) Before(m *Machine, in *x86.Inst) {
+	n := len(m.Frames)
+	if n < b.depth {
+		b.depth, b.low, b.high = n, in.Addr, in.Addr
+	}
+	if n == b.depth {
+		b.low, b.high = min(b.low, in.Addr), max(b.high, in.Addr)
+	}
+}
+
+// Stub implements [Observer].
+func (b *bounds) Stub(*Machine, *Stub) {}
+
 // A loopFinder finds a state of the machine that comes back, by Brent's method:
 // one earlier state is kept, and replaced after twice as many looks each time.
 // It looks where control goes backwards: every loop does.
@@ -196,8 +236,6 @@ type loopFinder struct {
 	looks uint64
 	power uint64
 	proof *Memory // of the state kept, once it seems to have come back
-	low   uint64
-	high  uint64
 }
 
 func (f *loopFinder) look(m *Machine) *Loop {

@@ -260,6 +260,58 @@ load by 1: 20010+4
 	qt.Check(t, qt.Equals(show(h.Slice(SliceOptions{Before: 2, Want: LocsReg(RDX, 8)})), "0: copy mov %rsi,%rdx\ninitial rsi\n"))
 }
 
+// TestCmov: a conditional move gives one of its two values; the other one is not asked for.
+func TestCmov(t *testing.T) {
+	// cmp %rdx,%rdi; mov %rsi,%rax; cmovb (%rcx),%rax; ret
+	const code = "4839d74889f0480f4201c3"
+	for _, c := range []struct {
+		arg           uint64
+		want, origins string
+	}{
+		{1, `0: compute cmp %rdx,%rdi
+1: copy cmovb (%rcx),%rax of [0]
+load by 1: 20000+8
+initial rdx rdi
+`, "rax:; load at 2: 20000+8; by cmovb (%rcx),%rax\n"},
+		{9, `0: compute cmp %rdx,%rdi
+1: copy mov %rsi,%rax
+2: copy cmovb (%rcx),%rax of [1 0]
+initial rdx rsi rdi
+`, "rax:; initial rsi; by cmovb (%rcx),%rax; by mov %rsi,%rax\n"},
+	} {
+		m := sliced(t, code, c.arg, 7, 5, slotAt)
+		qt.Check(t, qt.Equals(show(m.History().Slice(SliceOptions{Before: m.Step, Want: LocsReg(RAX, 8)})), c.want))
+		qt.Check(t, qt.Equals(showOrigins(m.History().Origins(m.Step, LocsReg(RAX, 8))), c.origins))
+	}
+}
+
+// TestThunk: an indirect call by way of a retpoline is one of the function that
+// the register names, and where the register came from is part of why.
+func TestThunk(t *testing.T) {
+	// mov (%rdi),%rax; call 1f; ret; 1: call 2f; int3; 2: mov %rax,(%rsp); ret; 3: mov $1,%eax; ret
+	m := machine(mustHex(t, "488b07e801000000c3e801000000cc48890424c3b801000000c3"), Options{History: 1000})
+	m.Mem.Map(slotAt, 0x1000)
+	qt.Assert(t, qt.IsNil(m.Store(slotAt, codeAt+0x14, 8)))
+	s := m.Call(context.Background(), codeAt, slotAt)
+	qt.Assert(t, qt.IsNil(s.Err))
+	got := m.History().Slice(SliceOptions{Before: m.Step, Want: LocsReg(RAX, 8), Control: branches{}})
+	qt.Check(t, qt.Equals(show(got), `0: copy mov (%rdi),%rax
+1: call call 0xffffffff81000009
+2: call call 0xffffffff8100000f of [1]
+3: copy mov %rax,(%rsp) of [2 0]
+4: branch ret of [3]
+5: const mov $0x1,%eax of [4]
+load by 0: 20000+8
+`))
+	qt.Check(t, qt.Equals(got.Steps[5].Entry, uint64(codeAt+0x14)))
+}
+
+func mustHex(t testing.TB, code string) []byte {
+	b, err := hex.DecodeString(code)
+	qt.Assert(t, qt.IsNil(err))
+	return b
+}
+
 // TestOutside: what the caller of a second function sets is not what the first one left.
 func TestOutside(t *testing.T) {
 	m := sliced(t, spillCode, 1, 2)

@@ -13,6 +13,7 @@ type activation struct {
 	call   uint64 // step of the call; noCall of a function that was called from outside
 	start  uint64 // of the latter: its first step
 	slot   uint64 // where its return address lies
+	ret    uint64 // that address
 	who    []int32
 	taken  bool // has included steps
 }
@@ -46,12 +47,13 @@ type controller struct {
 	waiting int // activations with included steps whose call is still to come
 	seen    map[place2]int32
 	cached  map[[2]uint64][]uint64
+	jumps   map[uint64]bool // steps of ret that went elsewhere than behind the call: retpolines
 }
 
 // newController finds the activations of the steps that will be walked.
 func newController(h *History, o SliceOptions) *controller {
 	c := &controller{
-		o: o, pending: map[int32][]pending{}, seen: map[place2]int32{}, cached: map[[2]uint64][]uint64{},
+		o: o, pending: map[int32][]pending{}, seen: map[place2]int32{}, cached: map[[2]uint64][]uint64{}, jumps: map[uint64]bool{},
 	}
 	first, _ := h.Span()
 	b := activations{c: c, h: h}
@@ -74,7 +76,8 @@ type activations struct {
 	h       *History
 	starts  int
 	cur     int32
-	entered bool // the next step is the first of its activation
+	entered bool   // the next step is the first of its activation
+	back    uint64 // where the last ret should have gone, 0 if that does not matter
 }
 
 // begin makes the activations that are there at the first step remembered.
@@ -109,12 +112,17 @@ func (b *activations) step(e *entry) {
 		b.turn(e.step)
 		b.entered = false
 	}
+	if b.back != 0 && b.back != e.info.inst.Addr && b.cur >= 0 { // a jump, by way of the stack
+		b.c.jumps[e.step-1] = true
+		b.entered = true
+	}
+	b.back = 0
 	if b.entered {
 		b.c.acts[b.cur].entry, b.entered = e.info.inst.Addr, false
 	}
 	switch e.info.flow {
 	case x86.FlowCall, x86.FlowIndirectCall:
-		b.push(activation{call: e.step, slot: e.rec.addr})
+		b.push(activation{call: e.step, slot: e.rec.addr, ret: e.info.inst.Addr + uint64(e.info.inst.Len)})
 		b.entered = true
 		b.turn(e.step + 1)
 	case x86.FlowRet:
@@ -136,6 +144,9 @@ func (b *activations) ret(slot, step uint64) {
 	}
 	if to == b.cur {
 		return
+	}
+	if b.c.acts[b.cur].slot == slot {
+		b.back = b.c.acts[b.cur].ret
 	}
 	if b.cur = to; to < 0 {
 		b.push(activation{call: noCall})
@@ -184,8 +195,16 @@ func (c *controller) included(s *slicer, e *entry) {
 func (s *slicer) controls(e *entry) {
 	c := s.control
 	switch e.info.flow {
-	case x86.FlowCondJump, x86.FlowIndirectJump:
+	case x86.FlowCondJump:
 		s.branch(e, c.current(e.step))
+	case x86.FlowIndirectJump:
+		if act := c.current(e.step); !s.branch(e, act) && e.info.stub == nil {
+			s.jump(e, act)
+		}
+	case x86.FlowRet:
+		if c.jumps[e.step] {
+			s.jump(e, c.acts[c.current(e.step)].parent)
+		}
 	case x86.FlowCall, x86.FlowIndirectCall:
 		s.call(e)
 	}
@@ -197,8 +216,21 @@ func (s *slicer) controls(e *entry) {
 	}
 }
 
-// branch includes a branch that decided that steps of the slice were executed.
-func (s *slicer) branch(e *entry, act int32) {
+// jump includes a jump that brought an activation to steps of the slice: a tail
+// call, the thunk of an indirect call, a jump table.
+func (s *slicer) jump(e *entry, act int32) {
+	c := s.control
+	at := place2{act, e.info.inst.Addr}
+	if _, seen := c.seen[at]; seen || act < 0 || !c.acts[act].taken {
+		return
+	}
+	s.decided(e, RoleBranch, c.acts[act].who)
+	c.seen[at] = s.now
+}
+
+// branch includes a branch that decided that steps of the slice were executed,
+// and says whether it decided any.
+func (s *slicer) branch(e *entry, act int32) bool {
 	c := s.control
 	addr := e.info.inst.Addr
 	was, seen := c.seen[place2{act, addr}]
@@ -207,7 +239,7 @@ func (s *slicer) branch(e *entry, act int32) {
 	}
 	list := c.pending[act]
 	if len(list) == 0 {
-		return
+		return false
 	}
 	var users []int32
 	list = slices.DeleteFunc(list, func(p pending) bool {
@@ -223,13 +255,14 @@ func (s *slicer) branch(e *entry, act int32) {
 		c.pending[act] = list
 	}
 	if len(users) == 0 || seen {
-		return
+		return len(users) > 0
 	}
 	s.decided(e, RoleBranch, users)
 	if !s.o.AllBranches {
 		c.seen[place2{act, addr}] = s.now
 		s.steps[s.now].Instances = 1
 	}
+	return true
 }
 
 // call includes the call of a function that has steps in the slice.

@@ -123,7 +123,7 @@ func roleOf(e *x86.Effects, o *x86.Output, hits []hit) Role {
 
 // input wants what some bytes of an output need of an input.
 func (s *slicer) input(e *entry, o *x86.Output, in int, bytes uint64) {
-	if (o.From|o.Cond)>>in&1 == 0 {
+	if (o.From|o.Cond)>>in&1 == 0 || e.unmoved(in) {
 		return
 	}
 	p := &e.info.In[in]
@@ -221,7 +221,7 @@ func (s *slicer) addresses(e *entry, hits [][]hit) {
 		o := &e.info.Out[i]
 		memory = memory || o.Kind == x86.PlaceMem
 		for in := range e.info.In[:e.info.NIn] {
-			memory = memory || (o.From|o.Cond)>>in&1 != 0 && e.info.In[in].Kind == x86.PlaceMem
+			memory = memory || (o.From|o.Cond)>>in&1 != 0 && !e.unmoved(in) && e.info.In[in].Kind == x86.PlaceMem
 		}
 	}
 	if !memory {

@@ -82,7 +82,7 @@ load by 4: copy[26]+1
 11: compute tzcnt %rdx,%rdx of [9 8]
 12: compute add %rdx,%r8 of [11 10 9]
 13: compute cmp %r8,%rax of [12 9 0]
-14: copy cmova %r8,%rax of [13 12 9 0]
+14: copy cmova %r8,%rax of [13 12 9]
 load by 8: noise[8]+8
 initial rdx rsi
 `},

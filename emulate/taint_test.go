@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -129,6 +130,7 @@ func TestTaint(t *testing.T) {
 			slices8[i] = m.History().Slice(SliceOptions{Before: m.Step, Want: Locs{GP: [16]uint8{RAX: 1 << i}}, Address: true})
 			qt.Check(t, qt.IsTrue(slices8[i].Complete))
 		}
+		checkOrigins(t, m)
 		way := path(m)
 		for range 60 {
 			arg, addr, bit := -1, uint64(0), r.IntN(64)
@@ -169,4 +171,30 @@ func (s *Slice) reaches(arg int, addr uint64, bit int) bool {
 		return s.Initial.GP[r]>>(bit/8)&1 != 0
 	}
 	return slices.ContainsFunc(s.Loads, func(l Load) bool { return addr-l.Addr < uint64(l.N) })
+}
+
+// checkOrigins: looking through copies byte by byte leads to the same places as
+// the slice of a byte does, but for what only chose between values.
+func checkOrigins(t *testing.T, m *Machine) {
+	origins := m.History().Origins(m.Step, LocsReg(RAX, 8))
+	for i := range 8 {
+		s := m.History().Slice(SliceOptions{Before: m.Step, Want: Locs{GP: [16]uint8{RAX: 1 << i}}})
+		want := s.Initial.Clone()
+		for _, l := range s.Loads {
+			want.AddMem(l.Addr, l.N)
+		}
+		if slices.ContainsFunc(s.Steps, func(st SliceStep) bool { return st.Stub == nil && strings.HasPrefix(st.Inst.Op.String(), "cmov") }) {
+			continue
+		}
+		at := slices.IndexFunc(origins, func(o Origin) bool { return o.Of.GP[RAX]>>i&1 != 0 })
+		qt.Assert(t, qt.IsTrue(at >= 0))
+		one := m.History().Origins(m.Step, Locs{GP: [16]uint8{RAX: 1 << i}})
+		qt.Assert(t, qt.Equals(len(one), 1))
+		got := one[0].Initial.Clone()
+		for _, l := range one[0].Loads {
+			got.AddMem(l.Addr, l.N)
+		}
+		qt.Check(t, qt.Equals(got.String(), want.String()))
+		qt.Check(t, qt.Equals(one[0].Role, origins[at].Role))
+	}
 }

@@ -32,6 +32,7 @@ type instInfo struct {
 	flags uint32
 	reads bool // memory
 	write bool
+	cmov  bool
 }
 
 // of returns what is known of a record's instruction.
@@ -54,6 +55,8 @@ func (h *History) of(id uint32) *instInfo {
 	} else {
 		i.Effects = in.Effects()
 	}
+	_, cond := in.Cond()
+	i.cmov = cond && in.NArgs == 2
 	w := i.Writes()
 	for r := range 16 {
 		if w.GP[r] != 0 {
@@ -224,13 +227,25 @@ func (e *entry) access(i int) (addr uint64, n int) {
 		}
 		r = &e.extra[0]
 	}
-	switch r.n {
-	case 0:
+	switch {
+	case r.n == 0 || info.cmov:
 		return r.addr, int(info.Mem[i].Size)
-	case noAccess:
+	case r.n == noAccess:
 		return r.addr, 0
 	}
 	return r.addr, int(r.n)
+}
+
+// unmoved says whether In[in] of a conditional move is not the one it took.
+func (e *entry) unmoved(in int) bool {
+	if !e.info.cmov || e.info.NIn < 3 { // 2 where both are one register
+		return false
+	}
+	took := 1
+	if e.rec.n == noAccess {
+		took = 0
+	}
+	return in < 2 && in != took
 }
 
 // event makes an Event, of the memory of buf.

@@ -1,7 +1,9 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ksleuth/ksleuth/rerun"
@@ -20,6 +22,11 @@ func (p *Printer) Emulation(e *rerun.Emulation, o EmulationOptions) {
 	p.Line(p.outcome(e))
 	for _, s := range e.Set {
 		p.Bullet(fmt.Sprintf("with %s set to %s (was %s)", nameOf(s), s.New, s.Old))
+	}
+	for _, a := range e.Args {
+		if a.After != "" {
+			p.Paragraph("AFTER", cmp.Or(a.Name, a.Expr)+": "+a.After)
+		}
 	}
 	p.emulationStop(e)
 	p.reasons(e)
@@ -113,7 +120,7 @@ func (p *Printer) reasons(e *rerun.Emulation) {
 		p.place(r.Place)
 		label = ""
 	}
-	if e.WhyGap != "" {
+	if e.WhyGap != "" && e.Type != "void" {
 		p.item(label, e.WhyGap)
 	}
 }
@@ -169,6 +176,9 @@ func (p *Printer) uses(uses []rerun.Use) {
 const shownChanges = 6
 
 func (p *Printer) changes(writes []rerun.Change, o EmulationOptions) {
+	if !o.Writes {
+		writes = slices.DeleteFunc(slices.Clone(writes), func(c rerun.Change) bool { return c.Stack })
+	}
 	if len(writes) == 0 {
 		return
 	}

@@ -131,6 +131,9 @@ func (p *Printer) reportNext(r *report.Report) {
 		return
 	}
 	var steps []nextStep
+	if r.Overwrite != nil && r.StackEnd == "" && len(r.Frames) > 1 && r.Frames[0].Kind != kernel.KindKernel {
+		steps = append(steps, nextStep{"emulate --frame 0 --watch " + r.Overwrite.Register, "see the store happen"})
+	}
 	for _, f := range r.Frames {
 		if f.BPF != nil && f.BPF.ID != 0 {
 			steps = append(steps, nextStep{fmt.Sprintf("disasm prog:%d", f.BPF.ID), "the program's code"})

@@ -260,8 +260,28 @@ func TestExample(t *testing.T) {
 	qt.Check(t, qt.Equals(r.Fault.Register, "rbp"))
 	qt.Assert(t, qt.IsNotNil(r.Cause))
 	qt.Check(t, qt.Equals(r.Cause.Title, "saved frame pointer partially overwritten"))
-	qt.Check(t, qt.StringContains(r.Cause.Text, "bytes 3 to 6 became ea ff ff ff = -22 (-EINVAL)"))
+	qt.Check(t, qt.Equals(r.Cause.Text, "bpf_skb_ct_lookup() overwrote the frame pointer that lookup() had saved."))
+	qt.Check(t, qt.StringContains(r.Cause.Evidence[0].Text, "bytes 3 to 6 became ea ff ff ff = -22 (-EINVAL)"))
 	qt.Check(t, qt.Equals(len(r.Frames), 7))
+	qt.Assert(t, qt.IsNotNil(r.Overwrite))
+	qt.Check(t, qt.Equals(r.Overwrite.Store.Name, "opts->error"))
+	qt.Check(t, qt.Equals(r.Known.ID, "ct-opts-overflow"))
+	qt.Check(t, qt.Equals(r.Missing, ""))
+}
+
+// TestExampleNotAgain: where what ran cannot be run again, the report says how
+// far it reaches, and claims what the dump shows by itself.
+func TestExampleNotAgain(t *testing.T) {
+	k := example.Kernel(t)
+	s, err := k.Find("bpf_skb_ct_lookup")
+	qt.Assert(t, qt.IsNil(err))
+	r := Build(t.Context(), example.Kernel(t, example.Absent(s.Addr)), example.Core(t))
+	qt.Check(t, qt.IsNil(r.Overwrite))
+	qt.Check(t, qt.IsNil(r.Known))
+	qt.Check(t, qt.Equals(r.Cause.Title, "saved frame pointer partially overwritten"))
+	qt.Check(t, qt.StringContains(r.Cause.Text, "bytes 3 to 6 became ea ff ff ff = -22 (-EINVAL)"))
+	qt.Check(t, qt.Matches(r.Missing, "which instruction wrote it is not shown here: .*"))
+	qt.Check(t, qt.StringContains(r.Missing, fmt.Sprintf("memory at 0x%x is excluded from the dump", s.Addr)))
 }
 
 // TestExampleDamaged: without the page of the BPF program there is still a

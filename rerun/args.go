@@ -157,6 +157,7 @@ func (s *Session) reserve(n uint64) (uint64, error) {
 		s.view.Map(at, page)
 	}
 	s.args += size
+	s.made = append(s.made, [2]uint64{addr, n})
 	return addr, nil
 }
 

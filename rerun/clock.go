@@ -9,8 +9,8 @@ import (
 // jiffies and the clocks that ticks advance are as memory has them.
 var timeStubs = []stubRow{
 	{names: "native_sched_clock kvm_sched_clock_read vmware_sched_clock xen_sched_clock read_hv_sched_clock_tsc read_hv_sched_clock_msr", run: schedClock, quiet: true},
-	{names: "__const_udelay __udelay __ndelay __delay delay_tsc delay_loop delay_halt delay_fn", run: nothing, quiet: true},
-	{names: "msleep msleep_interruptible usleep_range usleep_range_state fsleep ssleep", why: "the time to sleep passes at once", run: nothing},
+	{names: "__const_udelay __udelay __ndelay __delay delay_tsc delay_loop delay_halt", run: nothing, quiet: true},
+	{names: "msleep msleep_interruptible usleep_range usleep_range_state", why: "the time to sleep passes at once", run: nothing},
 }
 
 // schedClock is the run queue's clock, which each instruction advances by a

@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"strconv"
 
+	"github.com/ksleuth/ksleuth/ctype"
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/mem"
 )
@@ -33,7 +35,43 @@ func (s *Session) Emulation(t *Target, r *Result) *Emulation {
 		e.Set = append(e.Set, c.change())
 	}
 	e.Writes = s.Changes(t, r)
+	for i := range e.Args {
+		var typ *ctype.Type
+		if t != nil && i < len(t.Typed) {
+			typ = t.Typed[i]
+		}
+		e.Args[i].After = s.after(r, typ, uint64(e.Args[i].Value))
+	}
 	return e
+}
+
+// after says what a run left in the memory that an argument points at, if that
+// was made for it and the run changed it.
+func (s *Session) after(r *Result, t *ctype.Type, addr uint64) string {
+	i := slices.IndexFunc(s.made, func(m [2]uint64) bool { return addr >= m[0] && addr < m[0]+m[1] })
+	if i < 0 {
+		return ""
+	}
+	const shown = 256
+	n := int(min(shown, s.made[i][0]+s.made[i][1]-addr))
+	before, err1 := mem.Bytes(s.view, addr, n)
+	now, err2 := mem.Bytes(r.Machine.Mem, addr, n)
+	if err1 != nil || err2 != nil || bytes.Equal(before, now) {
+		return ""
+	}
+	if t != nil && t.Strip().Kind() == ctype.Pointer {
+		to := t.Strip().Elem()
+		if size, err := to.Size(); err == nil && scalar(to) && !to.IsChar() && size > 0 && size <= n {
+			return s.valueText(r.Machine.Mem, to, word(now[:min(size, 8)]))
+		}
+	}
+	if text, _, ok := bytes.Cut(now, []byte{0}); ok && len(text) > 0 && printable(string(text)) {
+		return strconv.Quote(string(text))
+	}
+	for n > 0 && before[n-1] == now[n-1] {
+		n--
+	}
+	return hexBytes(now[:n])
 }
 
 // answer fills in what a function returned.
@@ -85,6 +123,9 @@ func (s *Session) Changes(t *Target, r *Result) []Change {
 			} else if name, ok := s.dataName(part.Addr); ok {
 				ch.Name = name
 			}
+			const below = 16 << 10
+			sp := r.Start.GP[emulate.RSP]
+			ch.Stack = part.Addr < sp && part.Addr >= sp-below
 			out = append(out, ch)
 		}
 	}

@@ -45,7 +45,8 @@ func (r *run) pageFault(e *emulate.Exception) bool {
 		return false
 	}
 	user := e.Addr < userEnd
-	if c := mem.CauseOf(e.Err); c != mem.Unmapped && !user && e.Vector == emulate.PageFault {
+	var readOnly *ReadOnlyError
+	if c := mem.CauseOf(e.Err); c != mem.Unmapped && !errors.As(e.Err, &readOnly) && !user && e.Vector == emulate.PageFault {
 		return false
 	}
 	vector := uint64(trapPF)
@@ -113,7 +114,7 @@ func (r *run) kprobe(addr uint64) bool {
 		}
 		if probed == addr {
 			r.hide(addr, 1)
-			if err := r.m.StoreBytes(addr, []byte{opcode}); err != nil {
+			if err := s.force(func() error { return r.m.StoreBytes(addr, []byte{opcode}) }); err != nil {
 				return false
 			}
 			r.use("kprobe", "the probe is left out, and the instruction that it replaced is executed")
@@ -177,6 +178,10 @@ func faultCause(e *emulate.Exception) string {
 	}
 	if c := mem.CauseOf(e.Err); c != 0 {
 		return c.String()
+	}
+	var readOnly *ReadOnlyError
+	if errors.As(e.Err, &readOnly) {
+		return "read-only"
 	}
 	return e.Err.Error()
 }

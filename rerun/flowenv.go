@@ -12,16 +12,37 @@ import (
 // BPF programs.
 type flowEnv struct {
 	*typeflow.KernelEnv
-	s *Session
+	s    *Session
+	maps *flowMaps // once a BPF function was met
 }
 
-func (s *Session) flowEnv() (flowEnv, error) {
+func (s *Session) flowEnv() (*flowEnv, error) {
 	e, err := typeflow.ForKernel(s.k)
-	return flowEnv{e, s}, err
+	return &flowEnv{KernelEnv: e, s: s}, err
+}
+
+// Variable implements [typeflow.Env].
+func (e *flowEnv) Variable(addr uint64) (typeflow.Variable, bool) {
+	if e.maps != nil {
+		if v, ok := e.maps.at(addr); ok {
+			return v, true
+		}
+	}
+	return e.KernelEnv.Variable(addr)
+}
+
+// Symbol implements [typeflow.Env].
+func (e *flowEnv) Symbol(addr uint64) string {
+	if e.maps != nil {
+		if v, ok := e.maps.at(addr); ok && v.Addr == addr {
+			return v.Name
+		}
+	}
+	return e.KernelEnv.Symbol(addr)
 }
 
 // Func implements [typeflow.Env].
-func (e flowEnv) Func(addr uint64) (typeflow.Func, bool) {
+func (e *flowEnv) Func(addr uint64) (typeflow.Func, bool) {
 	sym, off, ok := e.s.k.Symbolize(addr)
 	if !ok || off != 0 {
 		return typeflow.Func{}, false
@@ -39,16 +60,21 @@ func (e flowEnv) Func(addr uint64) (typeflow.Func, bool) {
 // listed says whether the table of prototypes has a function.
 func (s *Session) listed(name string) bool {
 	for _, row := range prototypes {
-		if strings.Contains(" "+row.names+" ", " "+name+" ") {
+		if hasWord(row.names, name) {
 			return true
 		}
 	}
 	return false
 }
 
+func hasWord(words, w string) bool { return strings.Contains(" "+words+" ", " "+w+" ") }
+
 // bpfFunc returns a function of a BPF program, with its name in the source.
-func (e flowEnv) bpfFunc(addr uint64, sym kernel.Symbol) (typeflow.Func, bool) {
+func (e *flowEnv) bpfFunc(addr uint64, sym kernel.Symbol) (typeflow.Func, bool) {
 	fn := typeflow.Func{Name: sym.Name, Exact: true}
+	if e.maps == nil {
+		e.maps = e.s.flowMaps()
+	}
 	c := e.s.bpfAt(addr)
 	if !c.ok {
 		return fn, true
@@ -83,7 +109,7 @@ var contextTypes = map[string]string{
 // inKernel returns a prototype of a program's own BTF with the kernel's records
 // in the place of the program's: those may have some of the members only, at
 // other offsets.
-func (e flowEnv) inKernel(p *ctype.Type) *ctype.Type {
+func (e *flowEnv) inKernel(p *ctype.Type) *ctype.Type {
 	if p == nil {
 		return nil
 	}
@@ -95,7 +121,7 @@ func (e flowEnv) inKernel(p *ctype.Type) *ctype.Type {
 	return ctype.FuncOf(e.kernelType(p.Elem()), params)
 }
 
-func (e flowEnv) kernelType(t *ctype.Type) *ctype.Type {
+func (e *flowEnv) kernelType(t *ctype.Type) *ctype.Type {
 	if t.Strip().Kind() != ctype.Pointer {
 		return t
 	}

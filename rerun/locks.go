@@ -29,7 +29,7 @@ var lockStubs = []stubRow{
 		return nil
 	}},
 	{names: "percpu_down_write", why: "it would wait for the readers of other CPUs", run: endOfRun},
-	{names: "__lock_sock lock_sock_nested_slow", run: func(r *run, c *call) error {
+	{names: "__lock_sock", run: func(r *run, c *call) error {
 		r.use(c.name, fmt.Sprintf("socket %s is held by another task: taken over", r.s.lockName(c.arg(0))))
 		return nil
 	}},

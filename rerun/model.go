@@ -41,6 +41,9 @@ type Arg struct {
 	Expr  string   `json:"expr,omitempty"` // as asked
 	Value mem.Addr `json:"value"`
 	Text  string   `json:"text,omitempty"` // the value by its type, where that says more
+	// After is what is in memory of the run's own afterwards, a buffer or a string,
+	// where the run changed it.
+	After string `json:"after,omitempty"`
 }
 
 // A Place is an instruction with its names.
@@ -98,6 +101,9 @@ type Change struct {
 	Old  string   `json:"old"` // bytes in hexadecimal, at most 64
 	New  string   `json:"new"`
 	By   *Place   `json:"by,omitempty"` // the last instruction that wrote it
+	// Stack says that it lies below the stack pointer that a run from a frame
+	// began with: the run's own frames.
+	Stack bool `json:"stack,omitempty"`
 }
 
 // A Hit is a write to watched memory.

@@ -39,6 +39,7 @@ var prototypes = []struct{ names, result, params string }{
 	{"printk _printk", "int", "const char * fmt, ..."},
 	{"_copy_from_user", "unsigned long", "void * to, const void * from, unsigned long n"},
 	{"_copy_to_user", "unsigned long", "void * to, const void * from, unsigned long n"},
+	{"copy_from_kernel_nofault copy_to_kernel_nofault", "long", "void * dst, const void * src, size_t n"},
 	{"strnlen_user", "long", "const char * s, long n"},
 	{"strncpy_from_user", "long", "char * dst, const char * src, long n"},
 	{"int_sqrt", "unsigned long", "unsigned long x"},

@@ -2,12 +2,14 @@ package rerun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 
 	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/unwind"
 	"github.com/ksleuth/ksleuth/x86"
@@ -126,8 +128,13 @@ func (e *Entry) machine() *emulate.Machine {
 	return m
 }
 
+// stopText says why a run ended; where memory was missing, what of it.
 func stopText(s *emulate.Stop) string {
-	if s.Err != nil {
+	var f *mem.Fault
+	switch {
+	case errors.As(s.Err, &f):
+		return fmt.Sprintf("memory at 0x%x is %s, at 0x%x", f.Addr, f.Cause, s.RIP)
+	case s.Err != nil:
 		return s.Err.Error()
 	}
 	return string(s.Outcome)

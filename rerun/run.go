@@ -165,6 +165,7 @@ func (s *Session) Run(ctx context.Context, t *Target, prepare func(*emulate.Mach
 		prepare(m)
 	}
 	res := &Result{Machine: m, Start: m.Regs, run: r}
+	res.Start.RIP = t.Addr
 	res.Stop = m.Call(ctx, t.Addr, values...)
 	return r.finish(res), nil
 }

@@ -57,6 +57,8 @@ func TestFunctions(t *testing.T) {
 			{`_copy_from_user(buffer(8), (void *)0x1000, 8)`, "8"},
 			{`_copy_to_user((void *)0x1000, buffer(8), 8)`, "8"},
 			{`strnlen_user((char *)0x1000, 8)`, "0"},
+			{`copy_to_kernel_nofault(&strlen, buffer(8), 8)`, "-14 (-EFAULT)"},
+			{`memset(&strlen, 0, 8)`, "fault: it writes 0x"},
 			// What ends a run.
 			{`schedule()`, "stopped: schedule: the task would sleep here, and another would run"},
 			{`schedule_timeout(100)`, "stopped: schedule_timeout: the task would sleep here, and another would run"},
@@ -192,7 +194,7 @@ func TestKprobe(t *testing.T) {
 		at -= uint64(in.Len)
 		write := func(addr, v uint64, size int) {
 			t.Helper()
-			qt.Assert(t, qt.IsNil(s.view.WriteMem(little(v, size), addr)))
+			qt.Assert(t, qt.IsNil(s.force(func() error { return s.view.WriteMem(little(v, size), addr) })))
 		}
 		write(probe+must(s.k.Offset("kprobe", "addr")), at, 8)
 		write(probe+must(s.k.Offset("kprobe", "opcode")), uint64(in.Bytes()[0]), 1)

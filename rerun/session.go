@@ -50,8 +50,10 @@ type Session struct {
 	taskErr error // why task is 0, where it could not be read
 	sets    []set
 	regs    []regSet
-	args    uint64 // bytes used at argBase
-	settled int    // how many of the sets are the session's own
+	args    uint64      // bytes used at argBase
+	made    [][2]uint64 // what is there: addresses and sizes
+	forced  bool        // writes go to read-only memory, too
+	settled int         // how many of the sets are the session's own
 
 	cpus    []uint64 // per-CPU offsets
 	stubs   func() map[uint64]stubAt
@@ -107,10 +109,20 @@ func (e *ReadOnlyError) Error() string { return fmt.Sprintf("virtual address 0x%
 // writable returns an error for memory that the kernel cannot write to. What
 // the page tables do not say is believed to be writable.
 func (s *Session) writable(addr uint64) error {
+	if s.forced {
+		return nil
+	}
 	if m, err := s.k.Walk(addr); err == nil && !m.Writable {
 		return &ReadOnlyError{addr}
 	}
 	return nil
+}
+
+// force writes what is asked for to be so, read-only or not.
+func (s *Session) force(write func() error) error {
+	s.forced = true
+	defer func() { s.forced = false }()
+	return write()
 }
 
 // place finds the CPU and the task.

@@ -82,7 +82,7 @@ func (s *Session) set(expr string) error {
 		return err
 	}
 	s.sets = append(s.sets, set{addr: addr, old: old, new: now, name: left})
-	return s.view.WriteMem(now, addr)
+	return s.force(func() error { return s.view.WriteMem(now, addr) })
 }
 
 func (s *Session) setRegister(name string, v ctype.Value) error {

@@ -191,7 +191,7 @@ func (r *run) format(addr uint64) string {
 
 // endStubs are what the kernel does not come back from.
 var endStubs = []stubRow{
-	{names: "panic vpanic nmi_panic __stack_chk_fail_with fortify_panic_with", run: func(r *run, c *call) error {
+	{names: "panic vpanic nmi_panic", run: func(r *run, c *call) error {
 		return fmt.Errorf("the kernel would panic: %s", r.format(c.arg(0)))
 	}},
 	{names: "__stack_chk_fail", why: "the function's stack canary was overwritten: the kernel would panic", run: endOfRun},

@@ -92,7 +92,7 @@ func (s *Session) find(t *Target, fun string) error {
 }
 
 // symbol finds a function by the name that it has in C. Some are macros over
-// the function itself: kmalloc's family over NAME_noprof (b951aaff5035, 6.10),
+// the function itself: kmalloc's family over NAME_noprof (6.10),
 // printk over _printk (337015573718, 5.15).
 func (s *Session) symbol(name string) (kernel.Symbol, error) {
 	sym, err := s.k.Find(name)

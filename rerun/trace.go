@@ -150,7 +150,7 @@ func (tr *Tracer) result(e *typeflow.Event) string {
 	if v.Size == 0 { // void
 		return name + " returns"
 	}
-	s := name + " = " + tr.Format(v)
+	s := name + " = " + tr.FormatResult(v.Type, v.Val, v.Size)
 	if from := tr.Name(v, fr); from != "" {
 		s += "  " + from
 	}

@@ -1,7 +1,6 @@
 package rerun
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +16,10 @@ import (
 // maxReasons are as many as a reader takes in.
 const maxReasons = 8
 
+// maxReplay bounds the runs that are run again: each instruction takes most of a
+// microsecond.
+const maxReplay = 20e6
+
 // A replay runs what was run before once more, with an observer. The runs are the
 // same: see [emulate.Memory.Fork].
 type replay func(emulate.Observer) error
@@ -29,6 +32,9 @@ func (s *Session) Why(t *Target, r *Result, again replay) (reasons []Reason, gap
 	h := r.Machine.History()
 	if h == nil {
 		return nil, "", errors.New("to say why the run must be remembered")
+	}
+	if r.Stop.Step > maxReplay {
+		return nil, fmt.Sprintf("the run was too long to say why: %d instructions, more than %d", r.Stop.Step, uint64(maxReplay)), nil
 	}
 	want, gap := s.wanted(t, r)
 	if want.Empty() {
@@ -45,6 +51,13 @@ func (s *Session) Why(t *Target, r *Result, again replay) (reasons []Reason, gap
 		return nil, "", err
 	}
 	w.flow.On = w.event
+	if regs := s.addressRegs(r.Stop.RIP); r.Stop.Outcome == emulate.Faulted && len(regs) > 0 {
+		w.flow.Each = func(_ *emulate.Machine, in *x86.Inst) {
+			if in.Addr == r.Stop.RIP { // the last time counts
+				w.pointer, w.at = w.flow.Reg(regs[0], 8), w.flow.Frame()
+			}
+		}
+	}
 	if err := again(w.flow); err != nil {
 		return nil, "", fmt.Errorf("the run could not be repeated: %w", err)
 	}
@@ -139,7 +152,6 @@ type fact struct {
 	cond  typeflow.Cond
 	known bool
 	guard bool // that a pointer is good
-	order int
 }
 
 // A whyer collects what decided.
@@ -151,6 +163,9 @@ type whyer struct {
 	last  *fact // where the answer came from
 	// returns are computed values that functions returned, by the step after.
 	returns map[uint64]fact
+	// Of a fault: the pointer that the access went through, and where.
+	pointer typeflow.Value
+	at      *typeflow.Frame
 }
 
 // event is called with everything that happens in the second run.
@@ -235,7 +250,9 @@ func (w *whyer) operand(v, other typeflow.Value, fr *typeflow.Frame) *Operand {
 	if t == nil && v.IsConst() {
 		t = other.Type
 	}
-	o.Text = w.flow.FormatAs(t, v.Val, v.Size)
+	typed := v
+	typed.Type = t
+	o.Text = w.flow.Format(typed)
 	if t != nil {
 		o.Type = t.String()
 	}
@@ -305,15 +322,11 @@ func (s *Session) sanity(in *x86.Inst, taken bool) bool {
 // outcome makes the last reason: the answer itself, where it is more than a
 // constant that the conditions led to.
 func (w *whyer) outcome(t *Target, r *Result) {
-	v := w.flow.Finish()
+	v, fr := w.flow.Finish(), w.flow.Frame()
 	if r.Stop.Outcome == emulate.Faulted {
-		regs := w.s.addressRegs(r.Stop.RIP)
-		if len(regs) == 0 {
-			return
-		}
-		v = w.flow.Reg(regs[0], 8)
+		v, fr = w.pointer, w.at
 	}
-	name := w.flow.Name(v, w.flow.Frame())
+	name := w.flow.Name(v, fr)
 	if name == "" {
 		return
 	}
@@ -336,7 +349,7 @@ func (w *whyer) outcome(t *Target, r *Result) {
 			return g.known && g.Left.Name == name && g.Right.Name == "" && g.frame.Parent() == nil
 		})
 	}
-	f.Left = w.operand(v, v, w.flow.Frame())
+	f.Left = w.operand(v, v, fr)
 	f.Place.Addr = mem.Addr(w.placeOf(v, r))
 	w.last = &f
 }
@@ -356,173 +369,4 @@ func (w *whyer) placeOf(v typeflow.Value, r *Result) uint64 {
 		return r.Stop.RIP
 	}
 	return best.Inst.Addr
-}
-
-// pick leaves out what says nothing new, and bounds the rest.
-func (w *whyer) pick() ([]Reason, string) {
-	facts := w.implied(equalities(w.once()))
-	unnamed := 0
-	facts = slices.DeleteFunc(facts, func(f fact) bool {
-		if !f.known {
-			unnamed++
-		}
-		return !f.known
-	})
-	room := maxReasons
-	if w.last != nil {
-		room--
-	}
-	left := 0
-	for i := leastTelling(facts, room); i >= 0; i = leastTelling(facts, room) {
-		facts = slices.Delete(facts, i, i+1)
-		left++
-	}
-	if w.last != nil {
-		facts = append(facts, *w.last)
-	}
-	out := []Reason{}
-	for _, f := range facts {
-		at := w.s.Place(uint64(f.Place.Addr))
-		f.Reason.Place = at
-		if f.Kind == "value" {
-			f.Right = nil
-		}
-		if f.Count == 1 {
-			f.Count = 0
-		}
-		out = append(out, f.Reason)
-	}
-	gap := ""
-	if left > 0 {
-		gap = number(left, "condition") + " less telling left out"
-	}
-	if unnamed > 0 {
-		gap = join(gap, number(unnamed, "condition")+" on values without a name")
-	}
-	return out, gap
-}
-
-// leastTelling returns what is to be left out next, or -1: what has no member's name
-// where others have; and, of more than there is room for, checks of pointers,
-// then what was decided earliest, in the function that was asked for last.
-func leastTelling(facts []fact, room int) int {
-	const enough = 3
-	raw := func(f fact) bool { return f.cond.Left.Raw() || f.cond.Right.Raw() }
-	named := 0
-	for _, f := range facts {
-		if !raw(f) {
-			named++
-		}
-	}
-	if i := slices.IndexFunc(facts, raw); i >= 0 && (named >= enough || len(facts) > room) {
-		return i
-	}
-	if len(facts) <= room {
-		return -1
-	}
-	if i := slices.IndexFunc(facts, func(f fact) bool { return f.guard }); i >= 0 {
-		return i
-	}
-	return max(0, slices.IndexFunc(facts, func(f fact) bool { return f.frame.Parent() != nil }))
-}
-
-// once collapses what a loop, or a function called again, decided alike: the last
-// time counts.
-func (w *whyer) once() []fact {
-	type key struct {
-		addr mem.Addr
-		op   string
-		call string // of an indirect call: of several functions each counts
-	}
-	of := func(f *fact) key {
-		k := key{addr: f.Place.Addr, op: f.Op}
-		if f.known && f.cond.Left.IsCall() {
-			k.call = f.cond.Left.Expr.Name
-		}
-		return k
-	}
-	count := map[key]uint64{}
-	for i := range w.facts {
-		count[of(&w.facts[i])] += w.facts[i].Count
-	}
-	var out []fact
-	done := map[key]bool{}
-	texts := map[string]bool{}
-	for _, f := range slices.Backward(w.facts) {
-		k := of(&f)
-		text := fmt.Sprintf("%s in %p", f.Text, f.frame)
-		if done[k] || f.known && texts[text] {
-			continue
-		}
-		done[k], texts[text] = true, true
-		f.Count = count[k]
-		out = append(out, f)
-	}
-	slices.Reverse(out)
-	return out
-}
-
-// equalities makes a == b of a >= b and b >= a.
-func equalities(facts []fact) []fact {
-	var out []fact
-	for _, f := range facts {
-		merged := false
-		for i := range out {
-			g := &out[i]
-			if !f.known || !g.known || f.frame != g.frame || !(f.Op == ">=" && g.Op == ">=" || f.Op == "<=" && g.Op == "<=") {
-				continue
-			}
-			if f.Left.Name == g.Right.Name && f.Right.Name == g.Left.Name && f.Left.Value == g.Right.Value {
-				g.Op = "=="
-				g.Text = fmt.Sprintf("%s == %s (%s)", g.Left.Name, g.Right.Name, g.Right.Text)
-				merged = true
-			}
-		}
-		if !merged {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-// implied drops the checks of pointers that others tell of: what is behind a
-// pointer was read, or it equals another one.
-func (w *whyer) implied(facts []fact) []fact {
-	return slices.DeleteFunc(facts, func(f fact) bool {
-		if !f.guard || f.Left == nil || f.Left.Name == "" {
-			return false
-		}
-		for _, g := range facts {
-			if !g.guard && g.known && (g.Left.Value == f.Left.Value || g.Right.Value == f.Left.Value) {
-				return true
-			}
-			if g.guard || !g.known || g.frame != f.frame && g.frame.Func.Name != f.frame.Func.Name {
-				continue
-			}
-			for _, o := range []*Operand{g.Left, g.Right} {
-				if o != nil && (o.Name == f.Left.Name || strings.Contains(o.Name, f.Left.Name+"->")) {
-					return true
-				}
-			}
-		}
-		return w.last != nil && w.last.Left != nil && strings.Contains(w.last.Left.Name, f.Left.Name)
-	})
-}
-
-func number(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + "; " + b
-}
-
-func sortEvents(events []emulate.Event) {
-	slices.SortFunc(events, func(a, b emulate.Event) int { return cmp.Compare(a.Step, b.Step) })
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/internal/dumptest"
 	"github.com/ksleuth/ksleuth/internal/example"
@@ -161,6 +162,41 @@ func TestWhyIdle(t *testing.T) {
 			}
 			golden(t, "why-"+scene+".txt", steady(out.String()))
 		})
+	}
+}
+
+// TestWhyFault: after a fault the question is where the address came from.
+func TestWhyFault(t *testing.T) {
+	k := caseC(t, false)
+	qt.Check(t, qt.Equals(why(t, k, "d_ancestor(init_task.fs->root.dentry, 0)"), "value at d_ancestor+0xf: p2 = NULL\nfault \n"))
+	// A dentry whose d_parent is NULL: the start of a page of zeroes.
+	got := why(t, k, "d_ancestor(init_task.fs->root.dentry, (struct dentry *)&empty_zero_page)")
+	qt.Check(t, qt.StringContains(got, "value at d_ancestor+0xf: p2->d_parent = NULL\n"))
+}
+
+// TestTraceBPF: variables, maps and the functions of BPF programs have their names.
+func TestTraceBPF(t *testing.T) {
+	k := example.KernelOf(t, dumptest.Get(t, "bpf-6.1.kdump"))
+	progs, err := bpf.Programs(k)
+	qt.Assert(t, qt.IsNil(err))
+	id := map[string]int{}
+	for _, p := range progs {
+		id[p.Name] = p.ID
+	}
+	for _, test := range []struct {
+		prog string
+		want []string
+	}{
+		{"zoo_xdp", []string{
+			"call   zoo_xdp(ctx = ", "load   ctx->data = NULL\n", "load   packets_total = ", "store  last.id = 0x0  ctx->data_end - ctx->data\n",
+			"call   size_class(len = ctx->data_end - ctx->data (0x0))\n", "load   counters.index_mask = 0x3\n",
+		}},
+		{"zoo_tc", []string{"load   ctx->mark = 0x0\n", "load   jumps.ptrs[ctx->mark & 7] = ", "call   count(slot = 0x0)\n"}},
+	} {
+		got := traced(t, k, fmt.Sprintf("prog:%d(buffer(4096))", id[test.prog]), TraceLoads, 0)
+		for _, want := range test.want {
+			qt.Check(t, qt.StringContains(got, want))
+		}
 	}
 }
 

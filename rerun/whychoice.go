@@ -1,6 +1,9 @@
 package rerun
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/ksleuth/ksleuth/cfg"
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/x86"
@@ -25,32 +28,107 @@ const (
 func (s *Session) choices(h *emulate.History, steps map[uint64]*emulate.SliceStep, first *emulate.Slice, end uint64, c *controlGraphs) {
 	budget := maxChoose
 	seen := map[uint64]bool{}
-	work := []*emulate.Slice{first}
-	ends := []uint64{end}
-	for n := 0; len(work) > 0 && n < maxChoices; {
-		slice, at := work[0], ends[0]
-		work, ends = work[1:], ends[1:]
-		for _, b := range c.unwritten(h, slice, at, &budget) {
-			if seen[b.Inst.Addr] || n == maxChoices {
-				continue
+	type part struct {
+		slice *emulate.Slice
+		end   uint64
+	}
+	work := []part{{first, end}}
+	add := func(b emulate.Event) {
+		if seen[b.Inst.Addr] || len(seen) == maxChoices {
+			return
+		}
+		seen[b.Inst.Addr] = true
+		if steps[b.Step] != nil {
+			return
+		}
+		steps[b.Step] = &emulate.SliceStep{Event: b, Role: emulate.RoleBranch, Instances: 1}
+		more := h.Slice(emulate.SliceOptions{
+			Before: b.Step, Want: emulate.Locs{Flags: ^uint64(0)}, Control: c, Limit: 1 << 16,
+		})
+		for i := range more.Steps {
+			if st := &more.Steps[i]; steps[st.Step] == nil {
+				steps[st.Step] = st
 			}
-			seen[b.Inst.Addr] = true
-			n++
-			if steps[b.Step] != nil {
-				continue
-			}
-			steps[b.Step] = &emulate.SliceStep{Event: b, Role: emulate.RoleBranch, Instances: 1}
-			more := h.Slice(emulate.SliceOptions{
-				Before: b.Step, Want: emulate.Locs{Flags: ^uint64(0)}, Control: c, Limit: 1 << 16,
-			})
-			for i := range more.Steps {
-				if st := &more.Steps[i]; steps[st.Step] == nil {
-					steps[st.Step] = st
-				}
-			}
-			work, ends = append(work, more), append(ends, b.Step)
+		}
+		work = append(work, part{more, b.Step})
+	}
+	for _, b := range c.beforeJumps(h, steps) {
+		add(b)
+	}
+	for len(work) > 0 {
+		p := work[0]
+		work = work[1:]
+		for _, b := range c.unwritten(h, p.slice, p.end, &budget) {
+			add(b)
 		}
 	}
+}
+
+// A level is a function being executed, with those that it ended with a jump to.
+type level struct {
+	branches map[uint64]emulate.Event // the last of each
+	jumps    []emulate.Event          // out of functions, to others
+}
+
+// beforeJumps returns the branches that decided that a function ended with a jump
+// to another one (a tail call), where steps of the slice are in the latter:
+// control dependence ends at a function's border.
+func (c *controlGraphs) beforeJumps(h *emulate.History, steps map[uint64]*emulate.SliceStep) (out []emulate.Event) {
+	levels := []level{{branches: map[uint64]emulate.Event{}}}
+	start, _ := h.Span()
+	n := 0
+	for e := range h.Forward(start) {
+		if n++; n > maxChoose {
+			break
+		}
+		at := &levels[len(levels)-1]
+		if steps[e.Step] != nil && len(at.jumps) > 0 {
+			for _, j := range at.jumps {
+				for _, b := range c.Controls(0, j.Inst.Addr) {
+					if was, ok := at.branches[b]; ok && was.Step < j.Step {
+						out = append(out, was)
+					}
+				}
+			}
+			at.jumps = nil
+		}
+		flow := x86.FlowRet
+		if e.Stub == nil {
+			flow = e.Inst.Flow()
+		}
+		switch flow {
+		case x86.FlowCall, x86.FlowIndirectCall:
+			levels = append(levels, level{branches: map[uint64]emulate.Event{}})
+		case x86.FlowRet:
+			if len(levels) > 1 {
+				levels = levels[:len(levels)-1]
+			}
+		case x86.FlowCondJump:
+			at.branches[e.Inst.Addr] = emulate.Event{Step: e.Step, Inst: e.Inst}
+			fallthrough
+		case x86.FlowJump:
+			if to, ok := e.Inst.Target(); ok && c.leaves(e.Inst.Addr, to) {
+				at.jumps = append(at.jumps, emulate.Event{Step: e.Step, Inst: e.Inst})
+			}
+		}
+	}
+	sortEvents(out)
+	return out
+}
+
+// leaves says whether a jump leads out of its function.
+func (c *controlGraphs) leaves(from, to uint64) bool {
+	out, ok := c.jumps[from]
+	if !ok {
+		g := c.graph(from)
+		out = g != nil
+		if out {
+			_, inside := g.BlockAt(to)
+			out = !inside
+		}
+		c.jumps[from] = out
+	}
+	return out
 }
 
 // unwritten returns the branches, each at its last time, that decided that what a
@@ -174,4 +252,8 @@ func (c *controlGraphs) blockWrites(g *cfg.Graph, i int) (regs uint16) {
 		code, at = code[in.Len:], at+uint64(in.Len)
 	}
 	return regs
+}
+
+func sortEvents(events []emulate.Event) {
+	slices.SortFunc(events, func(a, b emulate.Event) int { return cmp.Compare(a.Step, b.Step) })
 }

@@ -17,6 +17,7 @@ type controlGraphs struct {
 
 	deps    map[*cfg.Graph]map[uint64][]int
 	written map[uint64]uint16 // by branch; see writes
+	jumps   map[uint64]bool   // by jump; see leaves
 }
 
 // neverReturn are functions that the compiler knows not to return, of those
@@ -30,7 +31,7 @@ var neverReturn = []string{
 
 func (s *Session) branches() *controlGraphs {
 	c := &controlGraphs{s: s, graphs: map[uint64]*cfg.Graph{}, ends: map[uint64]bool{},
-		deps: map[*cfg.Graph]map[uint64][]int{}, written: map[uint64]uint16{}}
+		deps: map[*cfg.Graph]map[uint64][]int{}, written: map[uint64]uint16{}, jumps: map[uint64]bool{}}
 	for _, sym := range s.k.LookupAll(neverReturn...) {
 		c.ends[sym.Addr] = true
 	}

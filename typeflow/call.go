@@ -137,7 +137,11 @@ func (f *Flow) returned(fr *Frame) {
 	switch {
 	case name:
 		r.Expr = v.Expr
-		if v.pointee() != nil && !better(f, t, v.Type) {
+		switch {
+		case v.pointee() == nil || ctype.Identical(t, v.Type):
+		case better(f, t, v.Type):
+			r.Expr = castExpr(t, v.Expr)
+		default:
 			r.Type = v.Type
 		}
 	case !fr.Func.Exact:

@@ -253,6 +253,9 @@ func (f *Flow) setReg(r int, v Value) {
 	f.written = append(f.written, r)
 }
 
+// forgetReg notes that an instruction writes a register with something unknown.
+func (f *Flow) forgetReg(r int) { f.regs[r] = Value{} }
+
 // read reads memory as the machine sees it.
 func (f *Flow) read(addr uint64, size uint8) (uint64, bool) {
 	var b [8]byte

@@ -16,6 +16,9 @@ type KernelEnv struct {
 	percpu []kernel.Symbol // of a kernel whose per-CPU area is linked at 0
 	start  uint64          // of the area as it is linked, for later ones
 	end    uint64
+	// vars are the types of variables already asked for, by address: to look
+	// for a name that BTF does not have takes long.
+	vars map[uint64]*ctype.Type
 }
 
 // ForKernel returns the names of a kernel.
@@ -24,7 +27,7 @@ func ForKernel(k *kernel.Kernel) (*KernelEnv, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &KernelEnv{k: k, types: types, percpu: k.PerCPUSymbols()}
+	e := &KernelEnv{k: k, types: types, percpu: k.PerCPUSymbols(), vars: map[uint64]*ctype.Type{}}
 	n, err := k.CPUs()
 	if err != nil {
 		return nil, err
@@ -95,15 +98,24 @@ func (e *KernelEnv) Variable(addr uint64) (Variable, bool) {
 	if !ok || off >= max(s.Size, 1) || s.Kind != kernel.KindKernel && s.Kind != kernel.KindModule {
 		return Variable{}, false
 	}
-	v := Variable{Name: s.Name, Addr: s.Addr, Size: s.Size, CPU: -1}
+	return Variable{Name: s.Name, Addr: s.Addr, Size: s.Size, CPU: -1, Type: e.typeOf(s)}, true
+}
+
+// typeOf returns the type of a variable, nil if it is not known.
+func (e *KernelEnv) typeOf(s kernel.Symbol) *ctype.Type {
+	t, ok := e.vars[s.Addr]
+	if ok {
+		return t
+	}
 	if decl := globalTypes[s.Name]; decl != "" {
-		v.Type, _ = e.types.ParseType(decl) // nil with an error
+		t, _ = e.types.ParseType(decl) // nil with an error
 	} else if g, err := e.k.Global(s.Name); err == nil {
 		if at, err := g.Addr(); err == nil && at == s.Addr && sized(g.Type()) {
-			v.Type = g.Type()
+			t = g.Type()
 		}
 	}
-	return v, true
+	e.vars[s.Addr] = t
+	return t
 }
 
 func sized(t *ctype.Type) bool {

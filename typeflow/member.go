@@ -106,13 +106,16 @@ func (f *Flow) findInRecord(s *ctype.Type, off, size uint64, depth int) member {
 	if total, err := s.Size(); err == nil && off == 0 && size == uint64(total) {
 		best.fit = wholeFit
 	}
-	for _, m := range s.Members() {
+	ms := s.Members()
+	for i, m := range ms {
 		start := uint64(m.Offset / 8)
 		if m.BitSize != 0 || off < start {
 			continue
 		}
 		n, err := f.types.Sizeof(m.Type)
-		open := err == nil && n == 0
+		// An array without a length reaches on from the end of a record; elsewhere it
+		// marks a place.
+		open := err == nil && n == 0 && (i == len(ms)-1 || s.Kind() == ctype.Union)
 		if err != nil || off >= start+uint64(n) && !open {
 			continue
 		}

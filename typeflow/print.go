@@ -310,10 +310,21 @@ func (p *printer) displaced(e *Expr) string {
 	if lv, ok := p.member(e.X, e.Type, int64(e.N), nil, e.dyn); ok {
 		return "&" + lv
 	}
-	if off := int64(e.N); off < 0 {
-		return fmt.Sprintf("%s - %#x", p.untyped(e.X), -off)
+	s, off := p.untyped(e.X), int64(e.N)
+	if e.dyn != nil && !p.literal {
+		off -= e.dyn.Val
+		i := p.operand(e.dyn.Expr, &Expr{Op: OpBinary, Name: "*"}, false)
+		if s += " + " + i; e.dyn.Mul != 1 {
+			s += fmt.Sprintf(" * %d", e.dyn.Mul)
+		}
 	}
-	return fmt.Sprintf("%s + %#x", p.untyped(e.X), e.N)
+	switch {
+	case off < 0:
+		return fmt.Sprintf("%s - %#x", s, -off)
+	case off > 0:
+		return fmt.Sprintf("%s + %#x", s, off)
+	}
+	return s
 }
 
 // member writes the member at an offset of what a pointer points at: the

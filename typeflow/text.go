@@ -35,7 +35,31 @@ func ErrorName(v int64) string {
 // Format writes a value by its type: enumerators and bools by name, pointers
 // with their symbol, error numbers with theirs.
 func (f *Flow) Format(v Value) string {
+	if v.mayFail() {
+		return f.FormatResult(v.Type, v.Val, v.Size)
+	}
 	return f.FormatAs(v.Type, v.Val, v.Size)
+}
+
+// errorNames are what members and variables are called that hold error numbers.
+var errorNames = map[string]bool{"error": true, "err": true, "errno": true, "ret": true, "retval": true, "rc": true, "res": true, "result": true, "sk_err": true}
+
+// mayFail says whether a negative value is an error number.
+func (v Value) mayFail() bool {
+	return v.Expr != nil && (v.Expr.Op == OpCall || errorNames[v.Expr.Name])
+}
+
+// FormatResult is FormatAs for what a function returned: negative numbers are errors.
+func (f *Flow) FormatResult(t *ctype.Type, val uint64, size uint8) string {
+	if t != nil && t.IsInteger() && t.IsSigned() && size > 0 {
+		if n, err := f.types.Sizeof(t); err == nil && n < int(size) {
+			size = uint8(n)
+		}
+		if n := int64(sext(val, size)); n < 0 && t.Strip().Kind() == ctype.Int {
+			return f.negative(n)
+		}
+	}
+	return f.FormatAs(t, val, size)
 }
 
 // FormatAs is Format for the low bytes of a number.
@@ -77,9 +101,7 @@ func (f *Flow) FormatAs(t *ctype.Type, val uint64, size uint8) string {
 	case t.IsSigned():
 		n := int64(sext(val, size))
 		switch {
-		case n < 0:
-			return f.negative(n)
-		case !wide:
+		case n < 0 || !wide:
 			return strconv.FormatInt(n, 10)
 		}
 	case t.IsChar() && val >= 0x20 && val < 0x7f:
@@ -121,6 +143,12 @@ func (f *Flow) Text(c Cond, fr *Frame) string {
 	c = c.Truth()
 	l, r := f.typed(c.Left, c.Right), f.typed(c.Right, c.Left)
 	left, right := f.side(l, fr, c), f.side(r, fr, c)
+	if r.IsConst() && l.mayFail() {
+		right = f.FormatResult(r.Type, r.Val, r.Size)
+		if !strings.HasPrefix(right, "-") {
+			right = f.side(r, fr, c)
+		}
+	}
 	zero := r.IsConst() && r.Val == 0
 	switch {
 	case c.Op == "":
@@ -158,12 +186,10 @@ func (f *Flow) constantText(v Value) string {
 		if v.Type == nil || v.Type.IsSigned() {
 			n = sext(n, v.Size)
 		}
-		switch {
-		case v.Type != nil && v.Type.IsSigned() && ErrorName(int64(n)) == "":
+		if v.Type != nil && v.Type.IsSigned() {
 			return strconv.FormatInt(int64(n), 10)
-		case v.Type == nil || !v.Type.IsSigned():
-			return f.number(n)
 		}
+		return f.number(n)
 	}
 	return f.Format(v)
 }
@@ -189,11 +215,10 @@ func (f *Flow) worth(v Value) string {
 	if v.Expr == nil || v.Expr.Op == OpValue {
 		return ""
 	}
-	t := v.Type
 	if v.Off != 0 {
-		t = nil
+		v.Type = nil
 	}
-	return " (" + f.FormatAs(t, v.Val, v.Size) + ")"
+	return " (" + f.Format(v) + ")"
 }
 
 // side writes one side of a relation.

@@ -2,6 +2,9 @@
 // way objdump does, and tells what an instruction does to memory and to the
 // flow of control.
 //
+// [Inst.Effects] tells which registers, flags and memory an instruction reads and
+// writes, byte by byte. Its judge is the machine of package emulate.
+//
 // The encodings are data: gen/insns.txt, compiled into a decision tree. The
 // external judge of the package is GNU objdump (see TestObjdump). Registers are
 // those of golang.org/x/arch/x86/x86asm; its decoder is not used, because it

@@ -205,6 +205,3 @@ func (b *effectBuilder) pop(size uint16) Place {
 }
 
 func (b *effectBuilder) popped() { b.out(gp(nRSP, 8), Carry, b.in(gp(nRSP, 8))) }
-
-// accumulator returns the accumulator's or the data register's place in the operand size.
-func (b *effectBuilder) sized(n uint8) Place { return gp(n, uint8(b.inst.OperandSize())) }

@@ -342,11 +342,7 @@ func (b *effectBuilder) strings() {
 	if !rep {
 		return
 	}
-	if b.row.kind == efCmps || b.row.kind == efScas {
-		b.out(gp(nRCX, 8), Compute, count)
-	} else {
-		b.out(gp(nRCX, 8), Const, 0)
-	}
+	b.out(gp(nRCX, 8), Compute, count) // not 0 where a fault ended it
 }
 
 func (b *effectBuilder) system() {
