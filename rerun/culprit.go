@@ -247,7 +247,6 @@ func sameFault(stop *emulate.Stop, m *emulate.Machine, c Crash) bool {
 // loaded again.
 type overwrite struct {
 	reg             string
-	value           uint64 // as it was loaded
 	cell            uint64
 	saved, restored emulate.Event
 	store           emulate.Event

@@ -77,13 +77,23 @@ func (c *controlGraphs) beforeJumps(h *emulate.History, steps map[uint64]*emulat
 	levels := []level{{branches: map[uint64]emulate.Event{}}}
 	start, _ := h.Span()
 	n := 0
+	var jump emulate.Event // out of a function, if it was taken
 	for e := range h.Forward(start) {
 		if n++; n > maxChoose {
 			break
 		}
 		at := &levels[len(levels)-1]
+		if jump.Inst != nil {
+			if to, _ := jump.Inst.Target(); e.Inst != nil && e.Inst.Addr == to {
+				at.jumps = append(at.jumps, jump)
+			}
+			jump.Inst = nil
+		}
 		if steps[e.Step] != nil && len(at.jumps) > 0 {
 			for _, j := range at.jumps {
+				if j.Inst.Flow() == x86.FlowCondJump {
+					out = append(out, j)
+				}
 				for _, b := range c.Controls(0, j.Inst.Addr) {
 					if was, ok := at.branches[b]; ok && was.Step < j.Step {
 						out = append(out, was)
@@ -108,7 +118,7 @@ func (c *controlGraphs) beforeJumps(h *emulate.History, steps map[uint64]*emulat
 			fallthrough
 		case x86.FlowJump:
 			if to, ok := e.Inst.Target(); ok && c.leaves(e.Inst.Addr, to) {
-				at.jumps = append(at.jumps, emulate.Event{Step: e.Step, Inst: e.Inst})
+				jump = emulate.Event{Step: e.Step, Inst: e.Inst}
 			}
 		}
 	}

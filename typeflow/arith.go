@@ -126,7 +126,23 @@ func (f *Flow) arith(op string, a, b Value, size uint8) Value {
 	default:
 		r.Type = a.Type
 	}
+	if op == "<<" || op == ">>" {
+		r.Type = a.Type
+	}
+	r.Type = f.promoted(r.Type, r.Val, size)
 	return r
+}
+
+// promoted returns the type of a result: that of the operands, unless the value
+// does not fit into it.
+func (f *Flow) promoted(t *ctype.Type, v uint64, size uint8) *ctype.Type {
+	if t == nil {
+		return nil
+	}
+	if n, err := f.types.Sizeof(t); err == nil && n < int(size) && v > mask(uint8(n)) {
+		return signed(size)
+	}
+	return t
 }
 
 // displaced returns a pointer that was moved.

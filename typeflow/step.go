@@ -303,6 +303,7 @@ func doUnary(f *Flow, in *x86.Inst) {
 	if a.isPointer() {
 		v.Type = unsigned(size)
 	}
+	v.Type = f.promoted(v.Type, v.Val, size)
 	if in.Op == x86.NEG {
 		f.flags.result = v
 	}
