@@ -1,20 +1,25 @@
 package rerun
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/ksleuth/ksleuth/cexpr"
 	"github.com/ksleuth/ksleuth/ctype"
+	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
 )
 
 // env lets the expressions of arguments name the kernel's variables, as a run
-// finds them. It knows two functions more than other expressions: buffer(N),
+// finds them. It knows more functions than other expressions: buffer(N),
 // N bytes of zeroes for a function to write to, and task(PID).
-type env struct{ s *Session }
+type env struct {
+	ctx context.Context
+	s   *Session
+}
 
 func (e env) Types() *ctype.Types { return e.s.types }
 func (e env) Mem() mem.Reader     { return e.s.view }
@@ -84,7 +89,38 @@ func (e env) Call(name string, args []ctype.Value) (cexpr.Result, error) {
 		}
 		return e.pointer("struct task_struct *", uint64(t.Addr), fmt.Sprintf("task(%d)", pid))
 	}
-	return cexpr.Result{}, &ctype.NotFoundError{Kind: "function to call", Name: name}
+	return e.run(name, args)
+}
+
+// run calls a function of the kernel for an expression.
+func (e env) run(name string, args []ctype.Value) (cexpr.Result, error) {
+	t := &Target{Call: name}
+	sym, err := e.s.symbol(name)
+	if err != nil {
+		return cexpr.Result{}, err
+	}
+	if err := e.s.findSymbol(t, sym); err != nil {
+		return cexpr.Result{}, err
+	}
+	if t.Proto == nil || !scalar(t.Proto.Elem()) {
+		return cexpr.Result{}, fmt.Errorf("what %s returns has no type here", name)
+	}
+	var exprs []string
+	for _, v := range args {
+		exprs = append(exprs, v.Path())
+	}
+	if err := e.s.pass(t, exprs, args); err != nil {
+		return cexpr.Result{}, err
+	}
+	r, err := e.s.Run(e.ctx, t, nil)
+	if err != nil {
+		return cexpr.Result{}, err
+	}
+	if r.Stop.Outcome != emulate.Returned {
+		return cexpr.Result{}, fmt.Errorf("%s did not return: %s", name, r.StopText())
+	}
+	v := width(t.Proto.Elem(), r.Machine.GP[emulate.RAX])
+	return cexpr.Single(e.s.types.Scalar(e.s.view, t.Proto.Elem(), v, name+"(...)")), nil
 }
 
 func (e env) pointer(typ string, addr uint64, name string) (cexpr.Result, error) {
@@ -97,7 +133,7 @@ func (e env) pointer(typ string, addr uint64, name string) (cexpr.Result, error)
 
 // eval evaluates an expression that must give one value. A string literal
 // becomes one in memory.
-func (s *Session) eval(src string) (ctype.Value, error) {
+func (s *Session) eval(ctx context.Context, src string) (ctype.Value, error) {
 	x, err := cexpr.Parse(src, cexpr.IsType(s.types))
 	if err != nil {
 		return ctype.Value{}, err
@@ -118,7 +154,7 @@ func (s *Session) eval(src string) (ctype.Value, error) {
 	if lit, ok := x.Root.(*cexpr.StringLit); ok {
 		return s.literal(lit)
 	}
-	r, err := x.Eval(env{s})
+	r, err := x.Eval(env{ctx, s})
 	if err != nil {
 		return ctype.Value{}, err
 	}

@@ -68,7 +68,7 @@ func (s *Session) answerTo(ctx context.Context, q Question, t *Target, run func(
 		if q.Call == "" && isReg(w) {
 			continue
 		}
-		at, n, err := s.watch(w)
+		at, n, err := s.watch(ctx, w)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +162,7 @@ func (e *WatchError) Unwrap() error { return e.Err }
 const maxWatch = 1 << 16
 
 // watch parses "ADDR,LEN".
-func (s *Session) watch(text string) (addr, n uint64, err error) {
+func (s *Session) watch(ctx context.Context, text string) (addr, n uint64, err error) {
 	expr, length, ok := text, "", false
 	if i := strings.LastIndexByte(text, ','); i >= 0 {
 		expr, length, ok = text[:i], text[i+1:], true
@@ -173,7 +173,7 @@ func (s *Session) watch(text string) (addr, n uint64, err error) {
 			return 0, 0, &WatchError{text, fmt.Errorf("%q is no length between 1 and %d", length, maxWatch)}
 		}
 	}
-	v, err := s.eval(expr)
+	v, err := s.eval(ctx, expr)
 	if err != nil {
 		return 0, 0, &WatchError{text, err}
 	}

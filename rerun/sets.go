@@ -1,6 +1,7 @@
 package rerun
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -55,14 +56,14 @@ func (s *Session) set(expr string) error {
 	if len(s.sets) >= maxSets {
 		return errFull
 	}
-	v, err := s.eval(right)
+	v, err := s.eval(context.Background(), right)
 	if err != nil {
 		return err
 	}
 	if reg, ok := strings.CutPrefix(left, "%"); ok {
 		return s.setRegister(reg, v)
 	}
-	at, err := s.eval(left)
+	at, err := s.eval(context.Background(), left)
 	if err != nil {
 		return err
 	}

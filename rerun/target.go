@@ -50,17 +50,17 @@ func (s *Session) Parse(ctx context.Context, call string) (*Target, error) {
 		return nil, err
 	}
 	t := &Target{Call: strings.TrimSpace(call)}
-	if err := s.find(t, fun); err != nil {
+	if err := s.find(ctx, t, fun); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return t, s.arguments(t, args)
+	return t, s.arguments(ctx, t, args)
 }
 
 // find finds the function.
-func (s *Session) find(t *Target, fun string) error {
+func (s *Session) find(ctx context.Context, t *Target, fun string) error {
 	if rest, ok := strings.CutPrefix(fun, "prog:"); ok {
 		return s.findProg(t, rest)
 	}
@@ -71,7 +71,7 @@ func (s *Session) find(t *Target, fun string) error {
 		}
 		return s.findSymbol(t, sym)
 	}
-	v, err := s.eval(fun)
+	v, err := s.eval(ctx, fun)
 	if err != nil {
 		return fmt.Errorf("%s: %w", fun, err)
 	}
@@ -274,7 +274,20 @@ func (s *Session) sourceProto(p *bpf.Program, name string) *ctype.Type {
 }
 
 // arguments evaluates the arguments.
-func (s *Session) arguments(t *Target, args []string) error {
+func (s *Session) arguments(ctx context.Context, t *Target, args []string) error {
+	var values []ctype.Value
+	for i, src := range args {
+		v, err := s.eval(ctx, src)
+		if err != nil {
+			return fmt.Errorf("argument %d, %s: %w", i+1, src, err)
+		}
+		values = append(values, v)
+	}
+	return s.pass(t, args, values)
+}
+
+// pass gives the target its arguments, which were asked for by expressions.
+func (s *Session) pass(t *Target, args []string, values []ctype.Value) error {
 	var params []ctype.Param
 	if t.Proto != nil {
 		params = t.Proto.Params()
@@ -291,10 +304,7 @@ func (s *Session) arguments(t *Target, args []string) error {
 		}
 	}
 	for i, src := range args {
-		v, err := s.eval(src)
-		if err != nil {
-			return fmt.Errorf("argument %d, %s: %w", i+1, src, err)
-		}
+		v := values[i]
 		a := Arg{Expr: src, Type: v.Type().String()}
 		typ := v.Type()
 		var param *ctype.Type

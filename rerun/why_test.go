@@ -88,13 +88,17 @@ func caseC(t *testing.T, fixed bool) *kernel.Kernel {
 
 var (
 	addresses = regexp.MustCompile(`0x[0-9a-f]{9,}( <[^>]*>)?`)
+	pids      = regexp.MustCompile(`(nr =|\nreturned) [0-9]{2,}`)
+	cpus      = regexp.MustCompile(`(runqueues,) [0-9]+\)|(thread_info.cpu) \(0x[0-9a-f]+\)`)
 	counts    = regexp.MustCompile(`(cpu_buffer->read) \(0x[0-9a-f]+\)`)
 )
 
 // steady replaces what differs from dump to dump of one scene.
 func steady(s string) string {
 	s = addresses.ReplaceAllString(s, "ADDR")
-	return counts.ReplaceAllString(s, "$1 (N)")
+	s = counts.ReplaceAllString(s, "$1 (N)")
+	s = pids.ReplaceAllString(s, "$1 PID")
+	return cpus.ReplaceAllString(s, "$1$2 CPU)")
 }
 
 // golden compares with a file in testdata.

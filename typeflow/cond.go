@@ -1,6 +1,8 @@
 package typeflow
 
 import (
+	"math/bits"
+
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/x86"
 )
@@ -134,15 +136,21 @@ func (f *Flow) maskTest(c Cond, fl *flags) Cond {
 			}
 		case OpBits:
 			if x, t := f.bitsExpr(left.Expr, m.Val); x != nil {
-				v := Value{Expr: x, Type: t, Val: fl.result.Val, Size: left.Size, Addr: left.Addr, Step: left.Step}
+				v := Value{Expr: x, Type: t, Val: fl.result.Val >> bits.TrailingZeros64(m.Val), Size: left.Size, Addr: left.Addr, Step: left.Step}
 				return Cond{Left: v, Right: constant(0, left.Size), Op: "==", Size: c.Size}
 			}
 		case OpPart: // a byte of a word of flags
-			part := left.Expr
-			left.Expr = part.X
-			left.Val <<= 8 * part.N
-			m = constant(m.Val<<(8*part.N), 8)
-			left.Size, left.Type = 8, part.X.Type
+			part, t := left.Expr, left.Expr.X.Type
+			if t == nil {
+				break
+			}
+			n, err := f.types.Sizeof(t)
+			whole, ok := f.read(left.Addr-part.N, uint8(min(n, 8)))
+			if err != nil || n > 8 || !ok || whole>>(8*part.N)&mask(part.Size) != left.Val {
+				break
+			}
+			m = constant(m.Val<<(8*part.N), uint8(n))
+			left = Value{Expr: part.X, Type: t, Val: whole, Size: uint8(n), Addr: left.Addr - part.N, Step: left.Step}
 		}
 	}
 	return Cond{Left: left, Right: m, Op: "!&", Size: c.Size}

@@ -77,11 +77,15 @@ type Flow struct {
 	regs    [16]Value
 	written []int // registers whose values are known once the instruction is done
 	flags   flags
-	cells   map[uint64]Value
-	objects map[uint64]*ctype.Type // records that typed pointers have pointed at
-	members map[memberKey]member
-	funcs   map[uint64]*Func
-	vars    map[uint64]*Variable
+	// A store by an instruction that is not followed: what it stored is known when
+	// it is done.
+	storing   *place
+	storeStep uint64
+	cells     map[uint64]Value
+	objects   map[uint64]*ctype.Type // records that typed pointers have pointed at
+	members   map[memberKey]member
+	funcs     map[uint64]*Func
+	vars      map[uint64]*Variable
 
 	prev   transfer
 	prevSP uint64
@@ -185,6 +189,12 @@ func (f *Flow) settle(m *emulate.Machine) {
 		v.Expr = bounded(v.Expr, v.base(), v.Type)
 	}
 	f.written = f.written[:0]
+	if p := f.storing; p != nil {
+		f.storing = nil
+		if v, ok := f.read(p.addr, p.size); ok {
+			f.emit(Event{Kind: Store, Step: f.storeStep, Value: Value{Type: p.typ, Val: v, Size: p.size}, Place: p.expr, Addr: p.addr, Size: p.size, Stack: p.stack})
+		}
+	}
 	switch {
 	case !f.begun:
 		f.begun = true
@@ -269,7 +279,10 @@ func (f *Flow) emit(e Event) {
 	if f.On == nil {
 		return
 	}
-	e.Step, e.Inst = f.m.Step, f.in
+	e.Inst = f.in
+	if e.Step == 0 {
+		e.Step = f.m.Step
+	}
 	if e.Frame == nil {
 		e.Frame = f.frame
 	}

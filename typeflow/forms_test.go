@@ -50,9 +50,9 @@ func TestForms(t *testing.T) {
 		{"low part, the rest not zero", "0fb687<len> 3c12 7400", "(u8)skb->len (0x34) != 0x12"},
 		{"flag in a byte of a number", "f687<len+1>02 7400", "skb->len & 0x200 (0x200)"},
 		{"unsigned order", "8b87<len> 3b87<data_len> 7700", "skb->len (0x1234) > skb->data_len (0x0)"},
-		{"element", "0fb687<cb+3> 84c0 7400", "skb->cb[3] == 0"},
+		{"element", "0fb687<cb+3> 84c0 7400", "skb->cb[3] (8) != 0"},
 		{"difference", "488b87<data_len> 8b87<len> 2b87<data_len> 83c0f6 85c0 7400", "skb->len - skb->data_len - 10 (0x122a) != 0"},
-		{"a byte moved up", "0fb68f<cloned> b840000000 d3e0 83e801 39f8 7600", "(0x40 << *(u8 *)((void *)skb + <cloned>)) - 1 (0x7f) <= (u32)skb (0x20000)"},
+		{"a constant moved up by a byte", "0fb68f<cb+3> b840000000 d3e0 83e801 39f8 7600", "(64 << skb->cb[3]) - 1 (0x3fff) <= skb (0x20000)"},
 		{"error pointer", "488b87<dev> 483d00f0ffff 7700", "!IS_ERR(skb->dev) (0x12345678)"},
 		{"a pointer's flags masked", "488b87<dev> 4883e0fc 4885c0 7400", "skb->dev (0x12345678) != NULL"},
 		{"truth value tested", "31c0 83bf<len>05 0f94c0 84c0 7500", "skb->len (0x1234) != 5"},
@@ -72,6 +72,9 @@ func TestForms(t *testing.T) {
 				qt.Assert(t, qt.IsNil(err))
 				qt.Assert(t, qt.IsNil(m.Store(skbAt+p.Offset, v, n)))
 			}
+			cb, err := types.Member(skb, "cb[3]")
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.IsNil(m.Store(skbAt+cb.Offset, 8, 1)))
 			p, err := types.Member(skb, "cloned")
 			qt.Assert(t, qt.IsNil(err))
 			qt.Assert(t, qt.IsNil(m.Store(skbAt+p.Offset, 1<<p.BitOffset, 1)))

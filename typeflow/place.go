@@ -231,6 +231,9 @@ func (f *Flow) inside(p *place, x *Expr, t *ctype.Type, off uint64, dyn *index) 
 				return true
 			}
 		}
+		if x.Type == nil && x.Op != OpDeref {
+			x.Type = m.typ
+		}
 		p.expr = newExpr(Expr{Op: OpPart, X: x, N: m.rest, Size: p.size})
 	case wholeFit:
 		p.expr = newExpr(Expr{Op: OpOffset, X: addrOf(x), N: m.rest, Size: p.size})

@@ -117,7 +117,7 @@ func (p *printer) expr(e *Expr) string {
 	case OpUnary:
 		return e.Name + p.unary(e.X)
 	case OpCall:
-		if p.literal {
+		if p.literal && e.Type != nil {
 			return fmt.Sprintf("((%s)%#x)", e.Type, e.N)
 		}
 		return p.call(e)

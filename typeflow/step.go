@@ -87,6 +87,10 @@ func (f *Flow) other() {
 				n *= min(f.m.GP[emulate.RCX], 1<<20)
 			}
 			f.clobber(f.m.EA(f.in, *a), n)
+			if n <= 8 {
+				p := f.place(a)
+				f.storing, f.storeStep = &p, f.m.Step
+			}
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ksleuth/ksleuth/cli"
+	"github.com/ksleuth/ksleuth/rerun"
 	"github.com/ksleuth/ksleuth/vm"
 )
 
@@ -217,6 +218,23 @@ func (l live) dump(t *testing.T) {
 	for _, c := range commands {
 		said = append(said, l.answer(t, c...))
 	}
+	// Code of the running kernel, run on its memory: what it says, but that
+	// pages were read one after another.
+	calls := []string{
+		"find_vpid(" + pid + ")",
+		"pid_task(find_vpid(" + pid + "), PIDTYPE_PID)",
+		"task_prio(task(" + pid + "))",
+		`dev_get_by_name_rcu(&init_net, "lo")`,
+		`simple_strtoul("0x1234", 0, 0)`,
+	}
+	var answered []rerun.Emulation
+	for _, c := range calls {
+		e := decode[rerun.Emulation](t, "emulation", l.answer(t, "emulate", c))[0]
+		qt.Check(t, qt.Equals(e.Outcome, "returned"), qt.Commentf("%s: %+v", c, e.Stop))
+		qt.Assert(t, qt.IsTrue(len(e.Stubs) > 0))
+		qt.Check(t, qt.Equals(e.Stubs[0].Name, "live memory"))
+		answered = append(answered, e)
+	}
 	small := l.capture(t, "bt "+pid, "mods", "log")
 	ps := l.answer(t, "ps")
 	file := filepath.Join(t.TempDir(), "dump.elf")
@@ -224,6 +242,11 @@ func (l live) dump(t *testing.T) {
 	for i, c := range commands {
 		dumped := ksleuth(t, cli.StatusOK, slices.Concat([]string{"-t", file, "-o", "json"}, c)...)
 		qt.Check(t, qt.Equals(timeless(dumped), timeless(said[i])), qt.Commentf("%q", c))
+	}
+	for i, c := range calls {
+		e, live := answers[rerun.Emulation](t, cli.StatusOK, "emulation", file, "emulate", c)[0], answered[i]
+		e.Stubs = append(live.Stubs[:1:1], e.Stubs...)
+		qt.Check(t, qt.DeepEquals(e, live), qt.Commentf("%s", c))
 	}
 	var lines strings.Builder
 	for _, k := range decode[task](t, "task", ps) {
