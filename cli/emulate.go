@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ksleuth/ksleuth/culprit"
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
@@ -81,11 +82,11 @@ state it was in before), or at a limit.`,
 	fl := c.Flags()
 	fl.StringVar(&f.trace, "trace", "", "print what it does: `calls|loads|insns`")
 	fl.BoolVar(&f.why, "why", true, "say what decided the return value")
-	fl.StringArrayVar(&f.watch, "watch", nil, "stop at the first write to `ADDR,LEN` (8 bytes without LEN); of a frame,\na register: who wrote where it had been saved")
+	fl.StringArrayVar(&f.watch, "watch", nil, "stop at the first write to `ADDR,LEN` (8 bytes without LEN);\nof a frame, a register: who wrote where it had been saved")
 	fl.StringArrayVar(&f.set, "set", nil, "what if: `EXPR=VALUE`, changed before the run")
-	fl.IntVar(&f.cpu, "cpu", -1, "whose per-CPU data it sees (default the task's CPU, else 0)")
+	fl.IntVar(&f.cpu, "cpu", -1, "see the per-CPU data of CPU `N`; -1: the task's")
 	fl.IntVar(&f.task, "task", 0, "`PID` of the current task (default the CPU's)")
-	fl.IntVar(&f.frame, "frame", 0, "run the function of this frame: of the stack that report shows, or of --pid")
+	fl.IntVar(&f.frame, "frame", 0, "run the function of this frame `N`: of the stack that\nreport shows, or of --pid")
 	fl.IntVar(&f.pid, "pid", 0, "the frame is of this task's stack, as bt numbers it")
 	fl.BoolVar(&f.regs, "regs", false, "with --frame: go on from the frame's registers")
 	fl.BoolVar(&f.writes, "writes", false, "list every change of memory")
@@ -109,7 +110,7 @@ func (a *app) emulate(call string, f emulateFlags) error {
 	if err != nil {
 		return err
 	}
-	q := rerun.Question{Call: call, Frame: f.frame, FromRegs: f.regs, Set: f.set, Watch: f.watch, Why: f.why, Trace: f.trace}
+	q := rerun.Question{Call: call, Set: f.set, Watch: f.watch, Why: f.why, Trace: f.trace}
 	o := rerun.Options{CPU: f.cpu, Limits: emulate.Options{Steps: f.steps, Depth: f.depth, Time: f.timeout}}
 	if f.task != 0 {
 		t, err := kobj.FindTask(k, f.task)
@@ -118,12 +119,15 @@ func (a *app) emulate(call string, f emulateFlags) error {
 		}
 		o.Task = uint64(t.Addr)
 	}
+	ask := func() (*rerun.Emulation, error) { return rerun.Ask(a.ctx, k, o, q) }
 	if f.inFrame {
-		if err := a.frameOf(k, f, &q, &o); err != nil {
+		frame, err := a.frameOf(k, f, &o)
+		if err != nil {
 			return err
 		}
+		ask = func() (*rerun.Emulation, error) { return culprit.Ask(a.ctx, k, o, q, frame) }
 	}
-	e, err := rerun.Ask(a.ctx, k, o, q)
+	e, err := ask()
 	if err != nil {
 		return asked(err)
 	}
@@ -132,35 +136,32 @@ func (a *app) emulate(call string, f emulateFlags) error {
 	return a.emit("emulation", e, func(p *render.Printer) { p.Emulation(e, show) })
 }
 
-// frameOf finds the stack that a frame is of, and runs it as its task.
-func (a *app) frameOf(k *kernel.Kernel, f emulateFlags, q *rerun.Question, o *rerun.Options) error {
+// frameOf finds the stack that a frame is of, and has it run as its task.
+func (a *app) frameOf(k *kernel.Kernel, f emulateFlags, o *rerun.Options) (culprit.Frame, error) {
+	frame := culprit.Frame{N: f.frame, FromRegs: f.regs}
 	if f.pid == 0 {
 		t, st, err := report.CrashStack(k)
-		if err != nil {
-			return err
-		}
-		q.Stack = st
-		o.Task, o.CPU = uint64(t.Addr), t.CPU
-		return nil
+		o.Task, o.CPU, frame.Stack = uint64(t.Addr), t.CPU, st
+		return frame, err
 	}
 	t, err := kobj.FindTask(k, f.pid)
 	if err != nil {
-		return noTask(err)
+		return frame, noTask(err)
 	}
 	o.Task = uint64(t.Addr)
 	if !k.Live() {
-		q.Stack = stack.Of(k, t)
-		return nil
+		frame.Stack = stack.Of(k, t)
+		return frame, nil
 	}
 	live, err := stack.OfLive(a.ctx, k, []kobj.Task{t})
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return frame, err
+	case len(live) == 0:
+		return frame, usage(fmt.Errorf("pid %d has ended", f.pid))
 	}
-	if len(live) == 0 {
-		return usage(fmt.Errorf("pid %d has ended", f.pid))
-	}
-	q.Stack = live[0].Stack
-	return nil
+	frame.Stack = live[0].Stack
+	return frame, nil
 }
 
 // judge sets the exit status by how a run ended.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ksleuth/ksleuth/cexpr"
 	"github.com/ksleuth/ksleuth/ctype"
+	"github.com/ksleuth/ksleuth/culprit"
 	"github.com/ksleuth/ksleuth/disasm"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
@@ -91,7 +92,7 @@ func asked(err error) error {
 	var call *rerun.CallError
 	var set *rerun.SetError
 	var watch *rerun.WatchError
-	var frame *rerun.FrameError
+	var frame *culprit.FrameError
 	switch {
 	case mem.CauseOf(err) != 0, errors.As(err, &damaged):
 		return err

@@ -291,6 +291,15 @@ func register(r x86.Reg) (kind, uint8) {
 	return kNone, 0
 }
 
+// RegNames are the names of the general registers, by their numbers.
+var RegNames = [16]string{
+	"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+}
+
+// ArgRegs are the registers that arguments are passed in, in order (System V
+// ABI for AMD64, 3.2.3).
+var ArgRegs = [6]int{RDI, RSI, RDX, RCX, R8, R9}
+
 // RegNumber returns the number in [Regs.GP] of a general register of any width,
 // and whether it is one; of ah, ch, dh and bh that of the register they are in.
 func RegNumber(r x86.Reg) (int, bool) {

@@ -289,7 +289,7 @@ func (m *Machine) forget() {
 // Call runs the function at addr with up to six arguments, on the stack that
 // RSP points at, until it returns.
 func (m *Machine) Call(ctx context.Context, addr uint64, args ...uint64) *Stop {
-	for i, r := range [...]int{RDI, RSI, RDX, RCX, R8, R9} {
+	for i, r := range ArgRegs {
 		if i < len(args) {
 			m.GP[r] = args[i]
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ksleuth/ksleuth/culprit"
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/finding"
 	"github.com/ksleuth/ksleuth/kernel"
@@ -38,7 +39,7 @@ func CrashStack(k *kernel.Kernel) (kobj.Task, stack.Stack, error) {
 // again runs again, offline, what led to a fault of memory, and looks for the
 // store that overwrote what a register had been saved in, or else where the
 // address came from. The error says how far the evidence reaches.
-func (b *builder) again(ctx context.Context, c crash) (*rerun.Culprit, *rerun.Origin, error) {
+func (b *builder) again(ctx context.Context, c crash) (*culprit.Culprit, *culprit.Origin, error) {
 	if c.regs == nil || b.r.Fault == nil || c.lockup != "" {
 		return nil, nil, nil
 	}
@@ -56,12 +57,12 @@ func (b *builder) again(ctx context.Context, c crash) (*rerun.Culprit, *rerun.Or
 	}
 	st := c.stack
 	st.Frames = st.Frames[c.first:]
-	return s.Trace(ctx, rerun.Crash{Task: c.task, Stack: st, RIP: c.regs.RIP, RSP: c.regs.RSP, Addr: uint64(b.r.Fault.Addr)})
+	return culprit.New(s).Trace(ctx, culprit.Crash{Task: c.task, Stack: st, RIP: c.regs.RIP, RSP: c.regs.RSP, Addr: uint64(b.r.Fault.Addr)})
 }
 
 // culprit makes the store that was found the cause of the crash. What is
 // known of the damage without it stands first.
-func (b *builder) culprit(cu *rerun.Culprit) {
+func (b *builder) culprit(cu *culprit.Culprit) {
 	saved := b.savedName(cu)
 	f := &finding.Finding{
 		Title: "saved register overwritten", Certainty: finding.Proven,
@@ -98,7 +99,7 @@ func (b *builder) culprit(cu *rerun.Culprit) {
 }
 
 // origin adds where the address came from.
-func (b *builder) origin(o *rerun.Origin) {
+func (b *builder) origin(o *culprit.Origin) {
 	b.r.Missing = ""
 	last := o.Why[len(o.Why)-1]
 	b.r.Origin = o
@@ -109,7 +110,7 @@ func (b *builder) origin(o *rerun.Origin) {
 }
 
 // storeText says what the store stored.
-func storeText(cu *rerun.Culprit) string {
+func storeText(cu *culprit.Culprit) string {
 	n := len(cu.Store.Bytes) / 2
 	v := fmt.Sprintf("%#x", uint64(cu.Store.Value))
 	p := patch{0, n, word(uint64(cu.Store.Value))[:min(n, 8)]}
@@ -123,7 +124,7 @@ func storeText(cu *rerun.Culprit) string {
 }
 
 // pointerText says through which argument the store went, and who passed it.
-func pointerText(p *rerun.Pointer) (finding.Evidence, bool) {
+func pointerText(p *culprit.Pointer) (finding.Evidence, bool) {
 	if p == nil || p.Owner == "" {
 		return finding.Evidence{}, false
 	}
@@ -166,7 +167,7 @@ func function(symbol string) string {
 
 // savedName says what was saved. Only BPF code keeps frame pointers: in the
 // kernel's own rbp is a register like the others.
-func (b *builder) savedName(cu *rerun.Culprit) string {
+func (b *builder) savedName(cu *culprit.Culprit) string {
 	reg := cu.SavedReg
 	switch {
 	case cu.Register == "rip":

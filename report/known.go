@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ksleuth/ksleuth/rerun"
+	"github.com/ksleuth/ksleuth/culprit"
 )
 
 // A Known is a bug of the kernel that a crash was traced to.
@@ -38,7 +38,7 @@ var knownStores = []struct {
 }
 
 // knownBug returns the bug that a store is known by.
-func knownBug(cu *rerun.Culprit) (Known, bool) {
+func knownBug(cu *culprit.Culprit) (Known, bool) {
 	for _, k := range knownStores {
 		_, member, ok := strings.Cut(cu.Store.Name, "->")
 		if ok && member == k.member && slices.Contains(k.functions, base(function(cu.Store.Symbol))) {

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ksleuth/ksleuth/culprit"
 	"github.com/ksleuth/ksleuth/finding"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
-	"github.com/ksleuth/ksleuth/rerun"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/vmcore"
 )
@@ -32,8 +32,8 @@ type Report struct {
 	StackEnd    string           `json:"stack_end,omitempty"` // why the stack stops before its outermost frame
 	Cause       *finding.Finding `json:"cause,omitempty"`
 	Missing     string           `json:"missing,omitempty"`   // what a proven cause would need
-	Overwrite   *rerun.Culprit   `json:"overwrite,omitempty"` // the store that did it, where running the code again has shown it
-	Origin      *rerun.Origin    `json:"origin,omitempty"`    // where the address of the fault came from, where running the code again has shown it
+	Overwrite   *culprit.Culprit `json:"overwrite,omitempty"` // the store that did it, where running the code again has shown it
+	Origin      *culprit.Origin  `json:"origin,omitempty"`    // where the address of the fault came from, where running the code again has shown it
 	Known       *Known           `json:"known,omitempty"`     // the bug of the kernel that it is
 	Fingerprint string           `json:"fingerprint,omitempty"`
 	Log         []kobj.LogRecord `json:"log"`    // the last lines up to the headline, or up to the end

@@ -90,7 +90,7 @@ func (r *run) allocArgs(name string) (size, flags int) {
 	if p == nil {
 		return 0, 1
 	}
-	for i, param := range p.Params()[:min(len(p.Params()), argRegisters)] {
+	for i, param := range p.Params()[:min(len(p.Params()), len(emulate.ArgRegs))] {
 		switch {
 		case param.Type.Name() == "gfp_t":
 			flags = i

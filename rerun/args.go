@@ -119,7 +119,7 @@ func (e env) run(name string, args []ctype.Value) (cexpr.Result, error) {
 	if r.Stop.Outcome != emulate.Returned {
 		return cexpr.Result{}, fmt.Errorf("%s did not return: %s", name, r.StopText())
 	}
-	v := width(t.Proto.Elem(), r.Machine.GP[emulate.RAX])
+	v := Width(t.Proto.Elem(), r.Machine.GP[emulate.RAX])
 	return cexpr.Single(e.s.types.Scalar(e.s.view, t.Proto.Elem(), v, name+"(...)")), nil
 }
 

@@ -140,7 +140,7 @@ func (s *Session) readBug(raw []byte, base uint64, l bugLayout) bug {
 	const warning = 1 // BUGFLAG_WARNING
 	b := bug{addr: rel32(raw, 0, base)}
 	b.warning = binary.LittleEndian.Uint16(raw[l.flags:])&warning != 0
-	b.name = s.name(b.addr)
+	b.name = s.Name(b.addr)
 	if l.line >= 0 {
 		b.line = int(binary.LittleEndian.Uint16(raw[l.line:]))
 	}

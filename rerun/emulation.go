@@ -22,7 +22,7 @@ func (s *Session) Emulation(t *Target, r *Result) *Emulation {
 	if t != nil {
 		e.Call, e.Function, e.Addr, e.Args = t.Call, t.Name, mem.Addr(t.Addr), append(e.Args, t.Args...)
 	} else if sym, off, ok := s.k.Symbolize(r.Start.RIP); ok {
-		e.Function, e.Addr = s.name(r.Start.RIP-off), mem.Addr(sym.Addr)
+		e.Function, e.Addr = s.Name(r.Start.RIP-off), mem.Addr(sym.Addr)
 	} else {
 		e.Addr = mem.Addr(r.Start.RIP)
 	}
@@ -84,7 +84,7 @@ func (s *Session) answer(e *Emulation, t *Target, r *Result) {
 	}
 	typ := t.Proto.Elem()
 	e.Type = typ.String()
-	e.Return = mem.Addr(width(typ, rax))
+	e.Return = mem.Addr(Width(typ, rax))
 	e.Text = s.valueText(r.Machine.Mem, typ, rax)
 	if e.Text == "" { // void
 		e.Return = 0

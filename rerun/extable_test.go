@@ -84,7 +84,7 @@ func TestFixup(t *testing.T) {
 			}
 			want, wantOK := kernelFixup(t, s, fixup["fixup_exception"].Addr, before, addr)
 			got := r.fixup(&emulate.Exception{Vector: emulate.PageFault, Addr: addr, Inst: &in, Err: &mem.Fault{Addr: addr, Cause: mem.Unmapped}}, trapPF)
-			comment := qt.Commentf("%s: %s, kind %d register %d flags %d immediate %d", s.name(insn), &in, entry.kind, entry.reg, entry.flags, entry.imm)
+			comment := qt.Commentf("%s: %s, kind %d register %d flags %d immediate %d", s.Name(insn), &in, entry.kind, entry.reg, entry.flags, entry.imm)
 			qt.Check(t, qt.Equals(got, wantOK), comment)
 			if got && wantOK {
 				qt.Check(t, qt.Equals(r.m.GP, want.GP), comment)

@@ -142,9 +142,9 @@ func (e *flowEnv) kernelType(t *ctype.Type) *ctype.Type {
 	return t
 }
 
-// newFlow returns a Flow for a run of a target; t is nil for a run from
+// Flow returns a Flow for a run of a target; t is nil for a run from
 // registers.
-func (s *Session) newFlow(t *Target) (*typeflow.Flow, error) {
+func (s *Session) Flow(t *Target) (*typeflow.Flow, error) {
 	env, err := s.flowEnv()
 	if err != nil {
 		return nil, err

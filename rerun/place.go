@@ -12,7 +12,7 @@ import (
 
 // Place names an instruction of the target.
 func (s *Session) Place(addr uint64) Place {
-	p := Place{Addr: mem.Addr(addr), Symbol: s.name(addr)}
+	p := Place{Addr: mem.Addr(addr), Symbol: s.Name(addr)}
 	if sym, _, ok := s.k.Symbolize(addr); ok && sym.Kind == kernel.KindBPF {
 		if c := s.bpfAt(sym.Addr); c.ok && c.lines != nil {
 			if loc, ok := c.lines.At(addr); ok {
@@ -40,13 +40,13 @@ func (s *Session) insnText(in *x86.Inst) string {
 	text := string(in.AppendGNU(nil, s.symbolOf))
 	if t, ok := in.Target(); ok {
 		mnemonic, _, _ := strings.Cut(text, " ")
-		return mnemonic + " " + s.name(t)
+		return mnemonic + " " + s.Name(t)
 	}
 	return text
 }
 
-// name returns "function+0xoffset", a BPF function by the name in its source.
-func (s *Session) name(addr uint64) string {
+// Name returns "function+0xoffset", a BPF function by the name in its source.
+func (s *Session) Name(addr uint64) string {
 	sym, off, ok := s.k.Symbolize(addr)
 	if !ok || sym.Kind != kernel.KindBPF {
 		return s.k.FormatAddr(addr)
@@ -70,7 +70,7 @@ func (s *Session) calls(m *emulate.Machine) []string {
 		if len(out) == most {
 			return append(out, fmt.Sprintf("... %d more", i+1))
 		}
-		out = append(out, s.name(m.Frames[i].Entry))
+		out = append(out, s.Name(m.Frames[i].Entry))
 	}
 	return out
 }

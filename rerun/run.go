@@ -62,13 +62,13 @@ func (r *run) use(name, why string) {
 func (r *run) caller() string {
 	m := r.m
 	if row, ok := r.s.stubs()[m.RIP]; !ok || row.row == nil {
-		return r.s.name(m.RIP)
+		return r.s.Name(m.RIP)
 	}
 	ret, err := mem.U64(m.Mem, m.GP[emulate.RSP])
 	if err != nil || ret >= exitFloor {
 		return ""
 	}
-	return r.s.name(ret)
+	return r.s.Name(ret)
 }
 
 // exitFloor is above all code: package emulate has a run's own caller there.
@@ -141,22 +141,22 @@ func (s *Session) Run(ctx context.Context, t *Target, prepare func(*emulate.Mach
 	r := s.newRun()
 	m := r.m
 	values := t.Values
-	if len(values) > argRegisters {
-		rest := values[argRegisters:]
+	if len(values) > len(emulate.ArgRegs) {
+		rest := values[len(emulate.ArgRegs):]
 		if len(rest)%2 != 0 { // the stack is aligned to 16 at the call
 			m.GP[emulate.RSP] -= 8
 		}
 		for i := len(rest) - 1; i >= 0; i-- {
 			if err := m.Push(rest[i]); err != nil {
-				return nil, fmt.Errorf("argument %d on the stack: %w", i+argRegisters+1, err)
+				return nil, fmt.Errorf("argument %d on the stack: %w", i+len(emulate.ArgRegs)+1, err)
 			}
 		}
-		values = values[:argRegisters]
+		values = values[:len(emulate.ArgRegs)]
 	}
 	if err := s.enterBPF(m, t); err != nil {
 		return nil, err
 	}
-	for i, reg := range [...]int{emulate.RDI, emulate.RSI, emulate.RDX, emulate.RCX, emulate.R8, emulate.R9} {
+	for i, reg := range emulate.ArgRegs {
 		if i < len(values) {
 			m.GP[reg] = values[i]
 		}

@@ -97,7 +97,9 @@ func New(k *kernel.Kernel, o Options) (*Session, error) {
 	if err := s.place(); err != nil {
 		return nil, err
 	}
-	return s, s.settle()
+	err = s.settle()
+	s.settled = len(s.sets)
+	return s, err
 }
 
 // A ReadOnlyError says that the kernel maps memory for reading only.
@@ -235,6 +237,16 @@ func little(v uint64, size int) []byte {
 		b[i] = byte(v >> (8 * i))
 	}
 	return b
+}
+
+// FunctionAt returns the function that begins at an address, without arguments.
+func (s *Session) FunctionAt(addr uint64) (*Target, bool) {
+	sym, off, ok := s.k.Symbolize(addr)
+	t := &Target{}
+	if !ok || off != 0 || s.findSymbol(t, sym) != nil {
+		return nil, false
+	}
+	return t, true
 }
 
 // Kernel returns the kernel whose code the session runs.

@@ -35,9 +35,6 @@ type regSet struct {
 	value uint64
 }
 
-// regNames are the registers that [Session.Set] knows.
-var regNames = []string{"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"}
-
 // Set changes what runs find: "LVALUE = VALUE", both C expressions, or
 // "%REGISTER = VALUE" for [Session.Resume]. Later ones see what earlier ones
 // changed. The error is a [*SetError].
@@ -91,7 +88,7 @@ func (s *Session) setRegister(name string, v ctype.Value) error {
 	if err != nil {
 		return err
 	}
-	for i, n := range regNames {
+	for i, n := range emulate.RegNames {
 		if n == strings.ToLower(name) {
 			if i == emulate.RSP {
 				return errors.New("without its stack pointer a frame is lost")
@@ -100,7 +97,7 @@ func (s *Session) setRegister(name string, v ctype.Value) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("there is no register %%%s: there are %s", name, strings.Join(regNames, ", "))
+	return fmt.Errorf("there is no register %%%s: there are %s", name, strings.Join(emulate.RegNames[:], ", "))
 }
 
 // bytesFor converts a value to what an object of a type holds.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/ctype"
+	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/jit"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
@@ -30,9 +31,6 @@ type Target struct {
 	prologue *jit.Prologue // of a BPF function
 	variadic bool
 }
-
-// registers arguments are passed in.
-const argRegisters = 6
 
 // Parse takes a call apart, finds the function and evaluates its arguments:
 //
@@ -321,7 +319,7 @@ func (s *Session) pass(t *Target, args []string, values []ctype.Value) error {
 			return fmt.Errorf("argument %d, %s: %w", i+1, src, err)
 		}
 		// A struct in two registers goes onto the stack if only one is left.
-		if n := len(t.Values); len(words) == 2 && n == argRegisters-1 {
+		if n := len(t.Values); len(words) == 2 && n == len(emulate.ArgRegs)-1 {
 			return &CallError{t.Call, fmt.Errorf("argument %d: structs on the stack cannot be passed here", i+1)}
 		}
 		a.Value = mem.Addr(words[0])

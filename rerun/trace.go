@@ -34,7 +34,7 @@ type Tracer struct {
 // NewTracer makes a tracer of a kind for a run of a target; t is nil for a run
 // from registers. Of limit 0 it has DefaultTraceLimit lines.
 func (s *Session) NewTracer(t *Target, kind string, limit int) (*Tracer, error) {
-	f, err := s.newFlow(t)
+	f, err := s.Flow(t)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (tr *Tracer) add(step uint64, depth int, kind string, at uint64, text strin
 	if kind == "insn" || kind == "load" || kind == "store" {
 		l.Place = tr.s.Place(at)
 	} else {
-		l.Place = Place{Addr: mem.Addr(at), Symbol: tr.s.name(at)}
+		l.Place = Place{Addr: mem.Addr(at), Symbol: tr.s.Name(at)}
 	}
 	tr.lines = append(tr.lines, l)
 }
@@ -116,7 +116,7 @@ func (tr *Tracer) event(e *typeflow.Event) {
 func (tr *Tracer) call(fr *typeflow.Frame) string {
 	name := fr.Func.Name
 	if name == "" || !fr.Func.Exact {
-		name = tr.s.name(fr.Entry)
+		name = tr.s.Name(fr.Entry)
 	}
 	if fr.Func.Proto == nil || !fr.Func.Exact {
 		return name + "(...)"
@@ -144,7 +144,7 @@ func (tr *Tracer) result(e *typeflow.Event) string {
 	fr := e.Frame
 	name := fr.Func.Name
 	if name == "" || !fr.Func.Exact {
-		name = tr.s.name(fr.Entry)
+		name = tr.s.Name(fr.Entry)
 	}
 	v := e.Value
 	if v.Size == 0 { // void

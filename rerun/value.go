@@ -32,8 +32,8 @@ var kernelErrno = map[int64]string{
 	530: "-ERECALLCONFLICT", 531: "-ENOGRACE",
 }
 
-// width cuts a register to the width of a type.
-func width(t *ctype.Type, v uint64) uint64 {
+// Width cuts a register to the width of a type.
+func Width(t *ctype.Type, v uint64) uint64 {
 	if t == nil {
 		return v
 	}
@@ -53,7 +53,7 @@ func (s *Session) valueText(m mem.Reader, t *ctype.Type, v uint64) string {
 	if t == nil {
 		return fmt.Sprintf("0x%x", v)
 	}
-	v = width(t, v)
+	v = Width(t, v)
 	switch strip := t.Strip(); {
 	case strip.Kind() == ctype.Void:
 		return ""
@@ -61,7 +61,7 @@ func (s *Session) valueText(m mem.Reader, t *ctype.Type, v uint64) string {
 		return strconv.FormatBool(v != 0)
 	case strip.Kind() == ctype.Enum || strip.Kind() == ctype.Enum64:
 		for _, e := range strip.Enumerators() {
-			if width(t, e.Value) == v {
+			if Width(t, e.Value) == v {
 				return e.Name
 			}
 		}
@@ -119,7 +119,7 @@ func (s *Session) pointerText(m mem.Reader, to *ctype.Type, v uint64) string {
 		return fmt.Sprintf("0x%x (%s)", v, name)
 	}
 	if _, _, ok := s.k.Symbolize(v); ok { // of BPF
-		return fmt.Sprintf("0x%x (%s)", v, s.name(v))
+		return fmt.Sprintf("0x%x (%s)", v, s.Name(v))
 	}
 	return fmt.Sprintf("0x%x", v)
 }

@@ -47,11 +47,11 @@ func (s *Session) Why(t *Target, r *Result, again replay) (reasons []Reason, gap
 		w.steps[slice.Steps[i].Step] = &slice.Steps[i]
 	}
 	s.choices(h, w.steps, slice, r.Stop.Step, control)
-	if w.flow, err = s.newFlow(t); err != nil {
+	if w.flow, err = s.Flow(t); err != nil {
 		return nil, "", err
 	}
 	w.flow.On = w.event
-	if regs := s.addressRegs(r.Stop.RIP); r.Stop.Outcome == emulate.Faulted && len(regs) > 0 {
+	if regs := s.AddressRegs(r.Stop.RIP); r.Stop.Outcome == emulate.Faulted && len(regs) > 0 {
 		w.flow.Each = func(_ *emulate.Machine, in *x86.Inst) {
 			if in.Addr == r.Stop.RIP { // the last time counts
 				w.pointer, w.at = w.flow.Reg(regs[0], 8), w.flow.Frame()
@@ -111,7 +111,7 @@ func (s *Session) wanted(t *Target, r *Result) (emulate.Locs, string) {
 		return emulate.LocsReg(emulate.RAX, size), ""
 	case emulate.Faulted:
 		var l emulate.Locs
-		for _, reg := range s.addressRegs(r.Stop.RIP) {
+		for _, reg := range s.AddressRegs(r.Stop.RIP) {
 			l.AddReg(reg, 8)
 		}
 		if l.Empty() {
@@ -122,8 +122,8 @@ func (s *Session) wanted(t *Target, r *Result) (emulate.Locs, string) {
 	return emulate.Locs{}, "it did not return"
 }
 
-// addressRegs are the registers that make the address of an instruction's operand.
-func (s *Session) addressRegs(rip uint64) (out []int) {
+// AddressRegs are the registers that make the address of an instruction's operand.
+func (s *Session) AddressRegs(rip uint64) (out []int) {
 	code := make([]byte, x86.MaxLen)
 	if err := s.view.ReadMem(code, rip); err != nil {
 		return nil

@@ -7,8 +7,8 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/ksleuth/ksleuth/culprit"
 	"github.com/ksleuth/ksleuth/internal/dumptest"
-	"github.com/ksleuth/ksleuth/rerun"
 )
 
 // A culpritReport is what report says of the store that did it.
@@ -17,7 +17,7 @@ type culpritReport struct {
 		Title     string `json:"title"`
 		Certainty string `json:"certainty"`
 	} `json:"cause"`
-	Overwrite *rerun.Culprit `json:"overwrite"`
+	Overwrite *culprit.Culprit `json:"overwrite"`
 	Known     *struct {
 		ID string `json:"id"`
 	} `json:"known"`

@@ -31,8 +31,9 @@ var layers = [][]string{
 	{"unwind", "bpf", "kobj", "typeflow"},
 	{"bpfsys"},
 	{"stack", "disasm", "bpfview"},
-	{"procfs"}, // the same without memory
-	{"rerun"},  // the kernel's code, run offline
+	{"procfs"},  // the same without memory
+	{"rerun"},   // the kernel's code, run offline
+	{"culprit"}, // what made a register wrong, by running code again
 	{"report", "graph"},
 	{"render"},
 	{"cli"},
@@ -69,7 +70,7 @@ var owners = map[string][]string{
 	"github.com/cilium/ebpf":        {"internal/guest", "internal/guest/casee", "internal/guest/objects", "internal/bpfscene", "internal/runscene", "internal/callscene"},
 	"github.com/klauspost/compress": {"vmcore", "vm"},
 	"github.com/anchore/go-lzo":     {"vmcore"},
-	"golang.org/x/arch":             {"x86", "cfg", "emulate", "unwind", "typeflow", "disasm", "rerun", "report"},
+	"golang.org/x/arch":             {"x86", "cfg", "emulate", "unwind", "typeflow", "disasm", "rerun", "culprit", "report"},
 	"log/slog":                      {"cli"},
 }
 

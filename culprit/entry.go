@@ -1,15 +1,13 @@
-package rerun
+package culprit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 
 	"github.com/ksleuth/ksleuth/emulate"
-	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/unwind"
 	"github.com/ksleuth/ksleuth/x86"
@@ -28,7 +26,7 @@ type Entry struct {
 	Args     int    // how many registers of arguments are known, in their order
 	Regs     emulate.Regs
 
-	session *Session
+	finder *Finder
 }
 
 // An UnknownError says why a function of a stack cannot be entered again.
@@ -42,9 +40,6 @@ func (e *UnknownError) Error() string {
 	return fmt.Sprintf("%s cannot be entered again: %s", e.Function, e.Why)
 }
 
-// argRegs are the registers of arguments, in order (System V ABI).
-var argRegs = [...]int{emulate.RDI, emulate.RSI, emulate.RDX, emulate.RCX, emulate.R8, emulate.R9}
-
 // calleeSaved are the registers that a function leaves as they were.
 var calleeSaved = [...]x86.Reg{x86asm.RBX, x86asm.RBP, x86asm.R12, x86asm.R13, x86asm.R14, x86asm.R15}
 
@@ -54,7 +49,7 @@ func unknownValue(reg int) uint64 { return 0x0bad_0bad_0bad_0000 | uint64(reg)<<
 
 // Reenter brings the function of frame i of a stack back to its beginning. The error is an
 // [*UnknownError] where the stack does not tell enough.
-func (s *Session) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, error) {
+func (s *Finder) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, error) {
 	f, name := st.Frames[i], st.Frames[i].Symbol
 	unknown := func(format string, args ...any) error {
 		return &UnknownError{Function: name, Why: fmt.Sprintf(format, args...)}
@@ -74,7 +69,7 @@ func (s *Session) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, e
 	ap := s.approach(ctx, way, unwind.Callee(s.k, rawStack(st), i+1))
 	m := ap.m
 	e := &Entry{
-		Frame: i, Function: sym.Addr, Return: caller.Raw.PC, Caller: way[0].Addr, Call: way[len(way)-1].Addr, session: s,
+		Frame: i, Function: sym.Addr, Return: caller.Raw.PC, Caller: way[0].Addr, Call: way[len(way)-1].Addr, finder: s,
 	}
 	sp := caller.Raw.SP - 8
 	atCall := m.Regs
@@ -94,7 +89,7 @@ func (s *Session) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, e
 		}
 	}
 	m.RIP = sym.Addr
-	for e.Args < len(argRegs) && ap.unknown.GP[argRegs[e.Args]] == 0 {
+	for e.Args < len(emulate.ArgRegs) && ap.unknown.GP[emulate.ArgRegs[e.Args]] == 0 {
 		e.Args++
 	}
 	e.Regs = m.Regs
@@ -102,7 +97,7 @@ func (s *Session) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, e
 }
 
 // thunk says whether code at addr only goes where a register says.
-func (s *Session) thunk(addr uint64) bool {
+func (s *Finder) thunk(addr uint64) bool {
 	sym, _, ok := s.k.Symbolize(addr)
 	return ok && strings.HasPrefix(sym.Name, "__x86_indirect_")
 }
@@ -122,20 +117,8 @@ func entries(start uint64) []uint64 { return []uint64{start, start + 4, start + 
 
 // machine returns a machine at the entry.
 func (e *Entry) machine() *emulate.Machine {
-	m := e.session.Machine()
+	m := e.finder.Machine()
 	m.Regs = e.Regs
 	m.Frames = append(m.Frames[:0], emulate.Frame{Entry: e.Function, Ret: e.Return, SP: e.Regs.GP[emulate.RSP]})
 	return m
-}
-
-// stopText says why a run ended; where memory was missing, what of it.
-func stopText(s *emulate.Stop) string {
-	var f *mem.Fault
-	switch {
-	case errors.As(s.Err, &f):
-		return fmt.Sprintf("memory at 0x%x is %s, at 0x%x", f.Addr, f.Cause, s.RIP)
-	case s.Err != nil:
-		return s.Err.Error()
-	}
-	return string(s.Outcome)
 }

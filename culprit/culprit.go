@@ -1,4 +1,4 @@
-package rerun
+package culprit
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/rerun"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/x86"
 )
@@ -29,22 +30,22 @@ type Crash struct {
 
 // A Culprit is the store that put a wrong value where a register had been saved.
 type Culprit struct {
-	Entry      *Entry   `json:"-"`
-	Began      Place    `json:"began"`          // the function that was run again, from its beginning
-	Insns      uint64   `json:"insns"`          // executed from there to the fault
-	Fault      Place    `json:"fault"`          // where it came to the same fault
-	Register   string   `json:"register"`       // that had the wrong value
-	Cell       mem.Addr `json:"cell"`           // where it had been saved
-	Saved      Place    `json:"saved"`          // the instruction that saved it there
-	SavedReg   string   `json:"saved_register"` // what it was then: the caller's
-	SavedValue mem.Addr `json:"saved_value"`
-	SavedFor   mem.Addr `json:"saved_for"` // of the call of the function that saved it, whose caller it was saved for
-	Store      Hit      `json:"store"`     // the store into the cell after that
-	First      int      `json:"first"`     // the first byte of the cell that it overwrote
-	Len        int      `json:"len"`       // and how many
-	Restored   Place    `json:"restored"`  // the instruction that loaded the register again
-	Value      mem.Addr `json:"value"`     // with this
-	Pointer    *Pointer `json:"pointer,omitempty"`
+	Entry      *Entry      `json:"-"`
+	Began      rerun.Place `json:"began"`          // the function that was run again, from its beginning
+	Insns      uint64      `json:"insns"`          // executed from there to the fault
+	Fault      rerun.Place `json:"fault"`          // where it came to the same fault
+	Register   string      `json:"register"`       // that had the wrong value
+	Cell       mem.Addr    `json:"cell"`           // where it had been saved
+	Saved      rerun.Place `json:"saved"`          // the instruction that saved it there
+	SavedReg   string      `json:"saved_register"` // what it was then: the caller's
+	SavedValue mem.Addr    `json:"saved_value"`
+	SavedFor   mem.Addr    `json:"saved_for"` // of the call of the function that saved it, whose caller it was saved for
+	Store      rerun.Hit   `json:"store"`     // the store into the cell after that
+	First      int         `json:"first"`     // the first byte of the cell that it overwrote
+	Len        int         `json:"len"`       // and how many
+	Restored   rerun.Place `json:"restored"`  // the instruction that loaded the register again
+	Value      mem.Addr    `json:"value"`     // with this
+	Pointer    *Pointer    `json:"pointer,omitempty"`
 	// Stack is that of the crash, where its frames had been lost and the run has
 	// shown which they were; else it has none.
 	Stack stack.Stack `json:"-"`
@@ -52,14 +53,14 @@ type Culprit struct {
 
 // A Pointer is the argument through which a store went.
 type Pointer struct {
-	Name   string   `json:"name"` // of the parameter; "" if it was none
-	Value  mem.Addr `json:"value"`
-	Owner  string   `json:"owner,omitempty"` // function in whose frame it points
-	Below  int64    `json:"below,omitempty"` // bytes by which it lies below that function's frame pointer
-	Callee string   `json:"callee,omitempty"`
-	Passed *Place   `json:"passed,omitempty"` // the call that passed it
-	Args   []Arg    `json:"args,omitempty"`   // of that call
-	Size   *Arg     `json:"size,omitempty"`   // the argument that says how large the memory is, if there is one
+	Name   string       `json:"name"` // of the parameter; "" if it was none
+	Value  mem.Addr     `json:"value"`
+	Owner  string       `json:"owner,omitempty"` // function in whose frame it points
+	Below  int64        `json:"below,omitempty"` // bytes by which it lies below that function's frame pointer
+	Callee string       `json:"callee,omitempty"`
+	Passed *rerun.Place `json:"passed,omitempty"` // the call that passed it
+	Args   []rerun.Arg  `json:"args,omitempty"`   // of that call
+	Size   *rerun.Arg   `json:"size,omitempty"`   // the argument that says how large the memory is, if there is one
 }
 
 // maxOuter is how many callers of a crashed function are tried to begin with.
@@ -67,9 +68,9 @@ const maxOuter = 4
 
 // An Origin is where the address that a fault is about came from.
 type Origin struct {
-	Began Place    `json:"began"` // the function that was run again, from its beginning
-	Insns uint64   `json:"insns"` // executed from there to the fault
-	Why   []Reason `json:"why"`   // what led there, and what the address was made of, in the end
+	Began rerun.Place    `json:"began"` // the function that was run again, from its beginning
+	Insns uint64         `json:"insns"` // executed from there to the fault
+	Why   []rerun.Reason `json:"why"`   // what led there, and what the address was made of, in the end
 }
 
 // Trace runs again what led to a crash, from the beginning of the function
@@ -78,7 +79,7 @@ type Origin struct {
 // was saved in memory and overwritten there, it returns the store that did it; else where the
 // address came from, as far out as the run comes to the fault. The error says why nothing
 // came to the same fault.
-func (s *Session) Trace(ctx context.Context, c Crash) (*Culprit, *Origin, error) {
+func (s *Finder) Trace(ctx context.Context, c Crash) (*Culprit, *Origin, error) {
 	var or *Origin
 	cu, err := s.findCulprit(ctx, c, &or)
 	if cu != nil || c.First+1 < len(c.Stack.Frames) || c.Stack.End == nil {
@@ -100,7 +101,7 @@ func (s *Session) Trace(ctx context.Context, c Crash) (*Culprit, *Origin, error)
 }
 
 // findCulprit is Trace for one stack.
-func (s *Session) findCulprit(ctx context.Context, c Crash, or **Origin) (*Culprit, error) {
+func (s *Finder) findCulprit(ctx context.Context, c Crash, or **Origin) (*Culprit, error) {
 	var first error
 	again := false
 	for i := c.First; i < c.First+maxOuter && i+1 < len(c.Stack.Frames); i++ {
@@ -145,11 +146,11 @@ func (e *DivergedError) Error() string {
 
 // culprit runs from an entry to the fault and looks for the store.
 func (e *Entry) culprit(ctx context.Context, c Crash) (*Culprit, error) {
-	s := e.session
+	s := e.finder
 	m := e.machine()
 	stop := m.Run(ctx)
 	if !sameFault(stop, m, c) {
-		return nil, &DivergedError{Function: s.name(e.Function), Stop: stop}
+		return nil, &DivergedError{Function: s.Name(e.Function), Stop: stop}
 	}
 	o, ok := overwritten(m, c.RIP)
 	if !ok {
@@ -168,7 +169,7 @@ func (e *Entry) culprit(ctx context.Context, c Crash) (*Culprit, error) {
 
 // origin says where the address of the fault came from, nil if that cannot be said.
 func (e *Entry) origin(ctx context.Context, c Crash) *Origin {
-	s := e.session
+	s := e.finder
 	regs := coreRegs(e.Regs)
 	r, err := s.Resume(ctx, regs, nil)
 	if err != nil || r.Stop.RIP != c.RIP {
@@ -193,9 +194,9 @@ func (e *Entry) origin(ctx context.Context, c Crash) *Origin {
 
 // madeBy names the instruction that made the address of a fault, where that
 // comes from no memory.
-func (s *Session) madeBy(r *Result) (Reason, bool) {
+func (s *Finder) madeBy(r *rerun.Result) (rerun.Reason, bool) {
 	h := r.Machine.History()
-	for _, n := range s.addressRegs(r.Stop.RIP) {
+	for _, n := range s.AddressRegs(r.Stop.RIP) {
 		ev, ok := writerOf(h, r.Stop.Step, n)
 		for ok && ev.Inst.Op == x86.MOV && len(ev.Reads) == 0 {
 			from, isReg := emulate.RegNumber(ev.Inst.Args[1].Reg)
@@ -205,15 +206,15 @@ func (s *Session) madeBy(r *Result) (Reason, bool) {
 			ev, ok = writerOf(h, ev.Step, from)
 		}
 		if ok {
-			return Reason{Place: s.Place(ev.Inst.Addr), Kind: "value", Text: regNames[n] + " was made by this instruction"}, true
+			return rerun.Reason{Place: s.Place(ev.Inst.Addr), Kind: "value", Text: emulate.RegNames[n] + " was made by this instruction"}, true
 		}
 	}
-	return Reason{}, false
+	return rerun.Reason{}, false
 }
 
 // watchReg runs from an entry to the end, and returns the store into the place
 // that a register, as it is then, had been saved in.
-func (e *Entry) watchReg(ctx context.Context, name string) (Hit, error) {
+func (e *Entry) watchReg(ctx context.Context, name string) (rerun.Hit, error) {
 	m := e.machine()
 	if e.Return != 0 {
 		m.Break(e.Return)
@@ -225,13 +226,13 @@ func (e *Entry) watchReg(ctx context.Context, name string) (Hit, error) {
 		}
 		o, ok := register(m, r)
 		if !ok {
-			return Hit{}, &WatchError{name, errors.New("nothing overwrote what it had been saved in")}
+			return rerun.Hit{}, &rerun.WatchError{Text: name, Err: errors.New("nothing overwrote what it had been saved in")}
 		}
 		cu := &Culprit{}
 		err := e.describe(ctx, cu, o)
 		return cu.Store, err
 	}
-	return Hit{}, &WatchError{name, errors.New("this register is not followed")}
+	return rerun.Hit{}, &rerun.WatchError{Text: name, Err: errors.New("this register is not followed")}
 }
 
 // sameFault says whether a run came to the fault of a crash.

@@ -1,4 +1,4 @@
-package rerun
+package culprit
 
 import (
 	"context"
@@ -23,7 +23,7 @@ const (
 // wayToCall returns the instructions that were executed before a frame called
 // the next one, as far back as there is only one way they can have been
 // reached, and the call itself.
-func (s *Session) wayToCall(f unwind.Frame) ([]x86.Inst, error) {
+func (s *Finder) wayToCall(f unwind.Frame) ([]x86.Inst, error) {
 	sym, _, ok := s.k.Symbolize(f.Lookup())
 	if !ok {
 		return nil, errors.New("its caller's code is not known")
@@ -116,7 +116,7 @@ type approach struct {
 
 // approach goes a way up to its call, which is not carried out. atCall are the
 // registers there.
-func (s *Session) approach(ctx context.Context, way []x86.Inst, atCall unwind.Registers) *approach {
+func (s *Finder) approach(ctx context.Context, way []x86.Inst, atCall unwind.Registers) *approach {
 	a := &approach{m: s.Machine()}
 	last := [16]int{} // by register: behind the last instruction that writes it
 	sp := atCall.RSP.Value

@@ -1,4 +1,4 @@
-package rerun
+package culprit
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/ksleuth/ksleuth/ctype"
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/rerun"
 	"github.com/ksleuth/ksleuth/typeflow"
 	"github.com/ksleuth/ksleuth/x86"
 )
@@ -24,7 +25,7 @@ type witness struct {
 	store    string // what it stores to, as C
 	saved    uint64 // step at which a register was saved
 	savedFor uint64 // where the function that saved it returns to
-	s        *Session
+	s        *Finder
 }
 
 // starts says whether a function begins at addr.
@@ -37,7 +38,7 @@ func (w *witness) starts(addr uint64) bool {
 func (w *witness) calls() []string {
 	out := []string{}
 	for _, f := range slices.Backward(w.frame) {
-		out = append(out, w.s.name(f.entry))
+		out = append(out, w.s.Name(f.entry))
 	}
 	return out
 }
@@ -86,22 +87,22 @@ func (w *witness) Stub(m *emulate.Machine, s *emulate.Stub) { w.flow.Stub(m, s) 
 // describe goes the same way again up to the store, and says what it was: of
 // which object, through which pointer, and who passed that.
 func (e *Entry) describe(ctx context.Context, cu *Culprit, o overwrite) error {
-	s := e.session
-	types, err := typeflow.ForKernel(s.k)
+	s := e.finder
+	flow, err := s.Flow(nil)
 	if err != nil {
 		return err
 	}
 	m := e.machine()
-	w := &witness{flow: typeflow.New(types), until: o.store.Step, saved: o.saved.Step, s: s}
+	w := &witness{flow: flow, until: o.store.Step, saved: o.saved.Step, s: s}
 	w.flow.On = w.event
 	m.Observer = w
 	if stop := m.Run(ctx); !errors.Is(stop.Err, errSeen) {
-		return fmt.Errorf("run a second time, %s went another way: %w", s.name(e.Function), stop.Err)
+		return fmt.Errorf("run a second time, %s went another way: %w", s.Name(e.Function), stop.Err)
 	}
 	cu.SavedValue = mem.Addr(valueAt(m, o.cell))
 	cu.SavedFor = mem.Addr(s.callAt(w.savedFor))
 	in := o.store.Inst
-	cu.Store = Hit{Place: s.Place(in.Addr), Calls: w.calls(), Step: o.store.Step, Name: w.store}
+	cu.Store = rerun.Hit{Place: s.Place(in.Addr), Calls: w.calls(), Step: o.store.Step, Name: w.store}
 	wr := o.store.Writes[len(o.store.Writes)-1]
 	cu.Store.To = mem.Addr(wr.Addr)
 	pointer, base := storePointer(m, in, wr.Addr)
@@ -112,12 +113,19 @@ func (e *Entry) describe(ctx context.Context, cu *Culprit, o overwrite) error {
 	if err != nil {
 		return err
 	}
-	cu.Store.Bytes, cu.Store.Value = fmt.Sprintf("%x", b), mem.Addr(word(b[:min(len(b), 8)]))
+	cu.Store.Bytes, cu.Store.Value = fmt.Sprintf("%x", b), mem.Addr(number(b))
 	cu.Value = mem.Addr(valueAt(m, o.cell))
 	if base {
 		cu.Pointer = s.pointer(w.frame, pointer)
 	}
 	return nil
+}
+
+// number reads up to eight bytes as a little-endian number.
+func number(b []byte) uint64 {
+	var w [8]byte
+	copy(w[:], b)
+	return binary.LittleEndian.Uint64(w[:])
 }
 
 func valueAt(m *emulate.Machine, addr uint64) uint64 {
@@ -140,11 +148,11 @@ func storePointer(m *emulate.Machine, in *x86.Inst, addr uint64) (uint64, bool) 
 
 // pointer says through which argument a pointer came to the function that used
 // it, and from whom.
-func (s *Session) pointer(frames []seen, p uint64) *Pointer {
+func (s *Finder) pointer(frames []seen, p uint64) *Pointer {
 	out := &Pointer{Value: mem.Addr(p)}
 	for i := len(frames) - 1; i >= 0; i-- { // the frame it points into
 		if f := frames[i]; f.SP > p {
-			out.Owner, out.Below = s.name(f.entry), int64(f.SP-8-p)
+			out.Owner, out.Below = s.Name(f.entry), int64(f.SP-8-p)
 			break
 		}
 	}
@@ -161,7 +169,7 @@ func (s *Session) pointer(frames []seen, p uint64) *Pointer {
 			}
 		}
 		if out.Name != "" {
-			out.Callee, out.Args = s.name(f.entry), args
+			out.Callee, out.Args = s.Name(f.entry), args
 			at := s.Place(s.callAt(f.Ret))
 			out.Passed = &at
 			break
@@ -172,7 +180,7 @@ func (s *Session) pointer(frames []seen, p uint64) *Pointer {
 
 // sizeOf returns the argument that says how large the memory behind argument n is, by
 // the kernel's naming of parameters: x__sz (Documentation/bpf/kfuncs.rst), x_len, x_size, len.
-func sizeOf(args []Arg, n int) *Arg {
+func sizeOf(args []rerun.Arg, n int) *rerun.Arg {
 	if n+1 >= len(args) {
 		return nil
 	}
@@ -185,35 +193,19 @@ func sizeOf(args []Arg, n int) *Arg {
 	return nil
 }
 
-// callAt returns the address of the call that returns to ret, or ret.
-func (s *Session) callAt(ret uint64) uint64 {
-	for _, n := range []uint64{5, 2, 3, 6, 7} {
-		code, err := mem.Bytes(s.view, ret-n, int(n))
-		if err != nil {
-			continue
-		}
-		in, err := x86.Decode(code, ret-n)
-		if err == nil && uint64(in.Len) == n && (in.Flow() == x86.FlowCall || in.Flow() == x86.FlowIndirectCall) {
-			return ret - n
-		}
-	}
-	return ret
-}
-
 // argsOf returns the arguments of a function by the registers it was entered with.
-func (s *Session) argsOf(entry uint64, gp [16]uint64) []Arg {
-	t := &Target{}
-	sym, _, ok := s.k.Symbolize(entry)
-	if !ok || s.findSymbol(t, sym) != nil || t.Proto == nil {
+func (s *Finder) argsOf(entry uint64, gp [16]uint64) []rerun.Arg {
+	t, ok := s.FunctionAt(entry)
+	if !ok || t.Proto == nil {
 		return nil
 	}
-	var args []Arg
+	var args []rerun.Arg
 	for i, p := range t.Proto.Params() {
-		if i >= len(argRegs) || p.Type.Strip().Kind() == ctype.Void {
+		if i >= len(emulate.ArgRegs) || p.Type.Strip().Kind() == ctype.Void {
 			break
 		}
-		v := width(p.Type, gp[argRegs[i]])
-		args = append(args, Arg{Name: p.Name, Type: p.Type.String(), Value: mem.Addr(v)})
+		v := rerun.Width(p.Type, gp[emulate.ArgRegs[i]])
+		args = append(args, rerun.Arg{Name: p.Name, Type: p.Type.String(), Value: mem.Addr(v)})
 	}
 	return args
 }

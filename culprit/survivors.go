@@ -1,4 +1,4 @@
-package rerun
+package culprit
 
 import (
 	"iter"
@@ -17,7 +17,7 @@ const maxSurvivors = 16
 // from each word above it that is a return address from which the stack leads to its
 // outermost frame. They are guesses; only a run that comes to the same fault tells which is
 // right.
-func (s *Session) survivors(c Crash) iter.Seq[stack.Stack] {
+func (s *Finder) survivors(c Crash) iter.Seq[stack.Stack] {
 	return func(yield func(stack.Stack) bool) {
 		top, end := c.Stack.Frames[c.First], s.stackEnd(c)
 		tried := 0
@@ -54,7 +54,7 @@ func (s *Session) survivors(c Crash) iter.Seq[stack.Stack] {
 // lostFrame makes up the frame of the function that was called from in front
 // of ret: where it stood in its code is not known, and any place behind a call
 // does, for there it has saved its caller's registers.
-func (s *Session) lostFrame(ret, cfa uint64) (stack.Frame, bool) {
+func (s *Finder) lostFrame(ret, cfa uint64) (stack.Frame, bool) {
 	in, ok := s.instAt(s.callAt(ret))
 	if !ok {
 		return stack.Frame{}, false
@@ -86,20 +86,8 @@ func (s *Session) lostFrame(ret, cfa uint64) (stack.Frame, bool) {
 	return stack.Frame{}, false
 }
 
-// instAt decodes the instruction at addr.
-func (s *Session) instAt(addr uint64) (in x86.Inst, ok bool) {
-	var code [x86.MaxLen]byte
-	n := len(code)
-	if s.view.ReadMem(code[:], addr) != nil {
-		if n = int(min(4096-addr%4096, uint64(n))); s.view.ReadMem(code[:n], addr) != nil {
-			return in, false
-		}
-	}
-	return in, in.Decode(code[:n], addr) == nil
-}
-
 // stackEnd returns the end of the task's stack that rsp is near.
-func (s *Session) stackEnd(c Crash) uint64 {
+func (s *Finder) stackEnd(c Crash) uint64 {
 	const size = 16 << 10 // THREAD_SIZE, without KASAN
 	o := s.k.Object("task_struct", uint64(c.Task.Addr))
 	base := o.Ptr("stack")
@@ -110,7 +98,7 @@ func (s *Session) stackEnd(c Crash) uint64 {
 }
 
 // isReturn says whether addr is behind a call, in code.
-func (s *Session) isReturn(addr uint64) bool {
+func (s *Finder) isReturn(addr uint64) bool {
 	if _, _, ok := s.k.Symbolize(addr - 1); !ok || s.callAt(addr) == addr {
 		return false
 	}

@@ -1,0 +1,97 @@
+package culprit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/rerun"
+	"github.com/ksleuth/ksleuth/stack"
+	"github.com/ksleuth/ksleuth/vmcore"
+)
+
+// A Frame names a frame of a stack, whose function is to run: from its
+// beginning, or, with FromRegs, from where the frame stands.
+type Frame struct {
+	Stack    stack.Stack
+	N        int
+	FromRegs bool
+}
+
+// A FrameError says that a stack has no frame of a number.
+type FrameError struct{ N, Frames int }
+
+// Error says how many there are.
+func (e *FrameError) Error() string {
+	return fmt.Sprintf("there is no frame %d: the stack has %d, from 0", e.N, e.Frames)
+}
+
+// Ask runs the function of a frame. In a question about one, what is to be
+// watched can also be a register: who wrote where it had been saved.
+func Ask(ctx context.Context, k *kernel.Kernel, o rerun.Options, q rerun.Question, f Frame) (*rerun.Emulation, error) {
+	if f.N < 0 || f.N >= len(f.Stack.Frames) {
+		return nil, &FrameError{f.N, len(f.Stack.Frames)}
+	}
+	s, err := rerun.Prepare(k, o, q)
+	if err != nil {
+		return nil, err
+	}
+	var regs vmcore.Regs
+	var entry *Entry
+	if f.FromRegs {
+		raw := f.Stack.Frames[f.N].Raw
+		if raw.Regs == nil {
+			return nil, &UnknownError{f.Stack.Frames[f.N].Symbol, "the registers of this frame are not known: only of what an exception interrupted they are"}
+		}
+		regs = *raw.Regs
+	} else {
+		if entry, err = New(s).Reenter(ctx, f.Stack, f.N); err != nil {
+			return nil, err
+		}
+		regs = coreRegs(entry.Regs)
+	}
+	watched := q.Watch
+	q.Watch = slices.DeleteFunc(slices.Clone(q.Watch), isReg)
+	e, err := s.Tell(ctx, q, nil, func(prepare func(*emulate.Machine)) (*rerun.Result, error) {
+		return s.Resume(ctx, regs, prepare)
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.Call = fmt.Sprintf("frame %d", f.N)
+	for _, w := range watched {
+		if !isReg(w) {
+			continue
+		}
+		if entry == nil {
+			return nil, &rerun.WatchError{Text: w, Err: errors.New("where a register was saved is seen only from the beginning of the function: leave out the frame's registers")}
+		}
+		h, err := entry.watchReg(ctx, strings.ToLower(w))
+		if err != nil {
+			return nil, err
+		}
+		e.Watch = append(e.Watch, h)
+	}
+	return e, nil
+}
+
+// isReg says whether a watch names a register.
+func isReg(s string) bool {
+	return slices.ContainsFunc(emulate.RegNames[:], func(n string) bool { return strings.EqualFold(s, n) })
+}
+
+// coreRegs is the form of registers that dumps have.
+func coreRegs(r emulate.Regs) vmcore.Regs {
+	g := r.GP
+	return vmcore.Regs{
+		RAX: g[emulate.RAX], RCX: g[emulate.RCX], RDX: g[emulate.RDX], RBX: g[emulate.RBX],
+		RSP: g[emulate.RSP], RBP: g[emulate.RBP], RSI: g[emulate.RSI], RDI: g[emulate.RDI],
+		R8: g[emulate.R8], R9: g[emulate.R9], R10: g[emulate.R10], R11: g[emulate.R11],
+		R12: g[emulate.R12], R13: g[emulate.R13], R14: g[emulate.R14], R15: g[emulate.R15],
+		RIP: r.RIP, RFLAGS: r.Flags,
+	}
+}
