@@ -26,6 +26,9 @@ demo: build
 	@echo '== What crashed, and why? (Exit status 1 says that the kernel is at fault.)'
 	bin/ksleuth $(example) report || test $$? = 1
 	@echo
+	@echo "== The kernel's own code, run offline on the dump: the store happens again."
+	bin/ksleuth $(example) emulate --frame 0 --watch rbp || test $$? = 1
+	@echo
 	@echo '== The BPF program that crashed, as the kernel ran it, beside its source.'
 	bin/ksleuth $(example) disasm prog:9/call_kfunc
 	@echo

@@ -63,6 +63,9 @@ func Ask(ctx context.Context, k *kernel.Kernel, o rerun.Options, q rerun.Questio
 		return nil, err
 	}
 	e.Call = fmt.Sprintf("frame %d", f.N)
+	if entry != nil {
+		e.Args = append(e.Args, entry.finder.argsOf(entry.Function, entry.Regs.GP)...)
+	}
 	for _, w := range watched {
 		if !isReg(w) {
 			continue

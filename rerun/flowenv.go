@@ -54,6 +54,10 @@ func (e *flowEnv) Func(addr uint64) (typeflow.Func, bool) {
 	if ok && fn.Exact && e.s.listed(fn.Name) {
 		fn.Proto = e.s.proto(fn.Name)
 	}
+	if strings.HasPrefix(fn.Name, "bpf_") {
+		// Kfuncs take the context by the name that programs have for it.
+		fn.Proto = e.inKernel(fn.Proto)
+	}
 	return fn, ok
 }
 

@@ -24,11 +24,13 @@ type call struct {
 	name string
 	row  *stubRow
 	m    *emulate.Machine
+	stub *emulate.Stub
 }
 
 // arg returns the i-th argument, from 0.
 func (c *call) arg(i int) uint64 {
-	return c.m.GP[[...]int{emulate.RDI, emulate.RSI, emulate.RDX, emulate.RCX, emulate.R8, emulate.R9}[i]]
+	c.stub.Args = max(c.stub.Args, i+1) // so that what it returns depends on no others
+	return c.m.GP[emulate.ArgRegs[i]]
 }
 
 // ret sets what the function returns.
@@ -36,15 +38,17 @@ func (c *call) ret(v uint64) { c.m.GP[emulate.RAX] = v }
 
 // stub makes the stub of a row.
 func (r *run) stub(addr uint64, f stubAt) *emulate.Stub {
-	return &emulate.Stub{Name: f.name, Jumps: f.row.jumps, Run: func(m *emulate.Machine) error {
-		c := &call{name: f.name, row: f.row, m: m}
+	st := &emulate.Stub{Name: f.name, Jumps: f.row.jumps, Args: 1}
+	st.Run = func(m *emulate.Machine) error {
+		c := &call{name: f.name, row: f.row, m: m, stub: st}
 		before := len(r.uses)
 		err := f.row.run(r, c)
 		if !f.row.quiet && len(r.uses) == before && f.row.why != "" {
 			r.use(f.name, f.row.why)
 		}
 		return err
-	}}
+	}
+	return st
 }
 
 // A stubAt is a row with the name that the kernel has for it.
