@@ -72,7 +72,7 @@ func bootLive(t testing.TB, kernel string, change func(*vm.Config)) *liveGuest {
 	qt.Assert(t, qt.IsNil(err))
 	files, err := programs()
 	qt.Assert(t, qt.IsNil(err))
-	cfg := vm.Config{Kernel: k, Init: files[guestProgram], MemoryMiB: 256, Files: files}
+	cfg := vm.Config{Kernel: k, Init: files[guestProgram], MemoryMiB: 384, Files: files}
 	if change != nil {
 		change(&cfg)
 	}
@@ -90,16 +90,37 @@ func bootLive(t testing.TB, kernel string, change func(*vm.Config)) *liveGuest {
 func (g *liveGuest) start(path string, args ...string) *vm.Process {
 	g.t.Helper()
 	ready := make(chan struct{}, 1)
-	p, err := g.StartProcess(g.t.Context(), vm.Cmd{Path: path, Args: args, Stdout: dumptest.Announce(ready)})
+	var errs lockedBuffer
+	p, err := g.StartProcess(g.t.Context(), vm.Cmd{Path: path, Args: args, Stdout: dumptest.Announce(ready), Stderr: &errs})
 	qt.Assert(g.t, qt.IsNil(err))
 	ended, stop := context.WithCancelCause(g.t.Context())
 	go func() { stop(p.Wait(context.WithoutCancel(g.t.Context()))) }()
 	select {
 	case <-ready:
 	case <-ended.Done():
-		g.t.Fatalf("%s %s ended: %v", path, strings.Join(args, " "), context.Cause(ended))
+		g.t.Fatalf("%s %s ended: %v\n%s", path, strings.Join(args, " "), context.Cause(ended), errs.String())
 	}
 	return p
+}
+
+// A lockedBuffer can be read while it is written to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+// Write implements [io.Writer].
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String returns what was written so far.
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // run runs a program in the guest.
