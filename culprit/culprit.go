@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/arch/x86/x86asm"
-
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
@@ -39,7 +37,7 @@ type Culprit struct {
 	Saved      rerun.Place `json:"saved"`          // the instruction that saved it there
 	SavedReg   string      `json:"saved_register"` // what it was then: the caller's
 	SavedValue mem.Addr    `json:"saved_value"`
-	SavedFor   mem.Addr    `json:"saved_for"` // of the call of the function that saved it, whose caller it was saved for
+	SavedFor   mem.Addr    `json:"saved_for"` // the call of the function that saved it: the register was its caller's
 	Store      rerun.Hit   `json:"store"`     // the store into the cell after that
 	First      int         `json:"first"`     // the first byte of the cell that it overwrote
 	Len        int         `json:"len"`       // and how many
@@ -76,9 +74,9 @@ type Origin struct {
 // Trace runs again what led to a crash, from the beginning of the function
 // that crashed or of one of its callers, and where that comes to the same fault
 // follows the registers it faulted with back to what made them. If one of these
-// was saved in memory and overwritten there, it returns the store that did it; else where the
-// address came from, as far out as the run comes to the fault. The error says why nothing
-// came to the same fault.
+// was saved in memory and overwritten there, it returns the store that did it;
+// else where the address came from, as far out as a run comes to the fault. The
+// error says why nothing came to the same fault.
 func (s *Finder) Trace(ctx context.Context, c Crash) (*Culprit, *Origin, error) {
 	var or *Origin
 	cu, err := s.findCulprit(ctx, c, &or)
@@ -167,7 +165,8 @@ func (e *Entry) culprit(ctx context.Context, c Crash) (*Culprit, error) {
 	return cu, e.describe(ctx, cu, o)
 }
 
-// origin says where the address of the fault came from, nil if that cannot be said.
+// origin says where the address of the fault came from, nil if that cannot be
+// said.
 func (e *Entry) origin(ctx context.Context, c Crash) *Origin {
 	s := e.finder
 	regs := coreRegs(e.Regs)
@@ -220,11 +219,11 @@ func (e *Entry) watchReg(ctx context.Context, name string) (rerun.Hit, error) {
 		m.Break(e.Return)
 	}
 	m.Run(ctx)
-	for _, r := range append(calleeSaved[:], x86asm.RSP, x86asm.RAX, x86asm.RCX, x86asm.RDX, x86asm.RSI, x86asm.RDI, x86asm.R8, x86asm.R9) {
-		if !strings.EqualFold(r.String(), name) {
+	for n, reg := range emulate.RegNames {
+		if reg != name {
 			continue
 		}
-		o, ok := register(m, r)
+		o, ok := register(m, n)
 		if !ok {
 			return rerun.Hit{}, &rerun.WatchError{Text: name, Err: errors.New("nothing overwrote what it had been saved in")}
 		}
@@ -232,7 +231,7 @@ func (e *Entry) watchReg(ctx context.Context, name string) (rerun.Hit, error) {
 		err := e.describe(ctx, cu, o)
 		return cu.Store, err
 	}
-	return rerun.Hit{}, &rerun.WatchError{Text: name, Err: errors.New("this register is not followed")}
+	return rerun.Hit{}, &rerun.WatchError{Text: name, Err: errors.New("there is no such register")}
 }
 
 // sameFault says whether a run came to the fault of a crash.
@@ -242,200 +241,4 @@ func sameFault(stop *emulate.Stop, m *emulate.Machine, c Crash) bool {
 	}
 	x, ok := stop.Err.(*emulate.Exception)
 	return ok && (x.Vector == emulate.PageFault || x.Vector == emulate.GeneralProtect) && (c.Addr == 0 || x.Addr == c.Addr)
-}
-
-// An overwrite is a register's copy in memory that was written before it was
-// loaded again.
-type overwrite struct {
-	reg             string
-	cell            uint64
-	saved, restored emulate.Event
-	store           emulate.Event
-	first, len      int // bytes of the cell that the store wrote
-}
-
-// overwritten follows the registers that a fault depends on back through the
-// places in which they were saved.
-func overwritten(m *emulate.Machine, rip uint64) (overwrite, bool) {
-	h := m.History()
-	code := make([]byte, x86.MaxLen)
-	if m.Mem.ReadMem(code, rip) != nil { // where no code is: a return to a wrong address led there
-		ev, ok := last(h, m.Step)
-		if !ok || ev.Inst.Op != x86.RET {
-			return overwrite{}, false
-		}
-		if o, ok := follow(m, ev); ok {
-			o.reg = "rip"
-			return o, true
-		}
-		return register(m, x86asm.RSP) // it returned from a wrong place
-	}
-	in, err := x86.Decode(code, rip)
-	if err != nil {
-		return overwrite{}, false
-	}
-	regs := []x86.Reg{x86asm.RSP} // of push, pop, ret and the like
-	if a, _, _, ok := in.MemOperand(); ok {
-		regs = append(a.Regs(), regs...)
-	}
-	if in.Op == x86.LEAVE {
-		regs = []x86.Reg{x86asm.RBP}
-	}
-	for _, r := range regs {
-		if o, ok := register(m, r); ok {
-			return o, true
-		}
-	}
-	return overwrite{}, false
-}
-
-// register follows a register, as it is at the end of a run.
-func register(m *emulate.Machine, r x86.Reg) (overwrite, bool) {
-	n, ok := emulate.RegNumber(r)
-	if !ok {
-		return overwrite{}, false
-	}
-	before := m.Step
-	if n == emulate.RSP { // leave takes it from rbp, and what pops behind it does not change where it is from
-		ev, ok := leaveBefore(m.History(), before)
-		if !ok {
-			return overwrite{}, false
-		}
-		before, n, r = ev.Step, emulate.RBP, x86asm.RBP
-	}
-	ev, ok := writerOf(m.History(), before, n)
-	if !ok {
-		return overwrite{}, false
-	}
-	o, ok := follow(m, ev)
-	o.reg = strings.ToLower(r.String())
-	return o, ok
-}
-
-// leaveBefore returns the instruction that the stack pointer comes from, if it
-// is a leave, and only pops and returns stand behind it.
-func leaveBefore(h *emulate.History, before uint64) (emulate.Event, bool) {
-	for ev := range h.Backward(before) {
-		if ev.Stub != nil {
-			break
-		}
-		switch ev.Inst.Op {
-		case x86.LEAVE:
-			return ev, true
-		case x86.POP, x86.RET:
-		default:
-			return ev, false
-		}
-	}
-	return emulate.Event{}, false
-}
-
-func last(h *emulate.History, before uint64) (emulate.Event, bool) {
-	for ev := range h.Backward(before) {
-		return ev, ev.Stub == nil
-	}
-	return emulate.Event{}, false
-}
-
-// writerOf returns the last instruction that wrote a register.
-func writerOf(h *emulate.History, before uint64, reg int) (emulate.Event, bool) {
-	var want emulate.Locs
-	want.AddReg(reg, 8)
-	ev, ok := h.Writer(before, &want)
-	return ev, ok && ev.Stub == nil
-}
-
-// cellWriter returns the last event that wrote any of the eight bytes at addr.
-func cellWriter(h *emulate.History, before, addr uint64) (emulate.Event, bool) {
-	var want emulate.Locs
-	want.AddMem(addr, 8)
-	return h.Writer(before, &want)
-}
-
-// maxCopies bounds how many times one value is followed.
-const maxCopies = 256
-
-// follow goes back from an instruction that set a register, through copies,
-// until it comes to a load of a cell that was written by something else than
-// what saved the register there.
-func follow(m *emulate.Machine, ev emulate.Event) (overwrite, bool) {
-	h := m.History()
-	for range maxCopies {
-		if len(ev.Reads) == 0 { // a register was copied
-			if ev.Inst.Op != x86.MOV || ev.Inst.Args[1].Kind != x86.KindReg {
-				return overwrite{}, false
-			}
-			n, ok := emulate.RegNumber(ev.Inst.Args[1].Reg)
-			if !ok {
-				return overwrite{}, false
-			}
-			if ev, ok = writerOf(h, ev.Step, n); !ok {
-				return overwrite{}, false
-			}
-			continue
-		}
-		switch ev.Inst.Op {
-		case x86.POP, x86.LEAVE, x86.RET, x86.MOV:
-		default:
-			return overwrite{}, false
-		}
-		cell := ev.Reads[0]
-		w, ok := cellWriter(h, ev.Step, cell.Addr)
-		if !ok || cell.N != 8 {
-			return overwrite{}, false
-		}
-		if !saves(w, cell.Addr, ev.Inst.Op) {
-			return split(h, ev, w, cell.Addr)
-		}
-		if w.Inst.Op == x86.CALL {
-			return overwrite{}, false
-		}
-		src := w.Inst.Args[w.Inst.NArgs-1]
-		n, isReg := emulate.RegNumber(src.Reg)
-		if src.Kind != x86.KindReg || !isReg {
-			return overwrite{}, false
-		}
-		if ev, ok = writerOf(h, w.Step, n); !ok {
-			return overwrite{}, false
-		}
-	}
-	return overwrite{}, false
-}
-
-// saves says whether an event saves a whole register in a cell, in the way
-// that fits the instruction that loads it from there.
-func saves(w emulate.Event, cell uint64, load x86.Op) bool {
-	if w.Stub != nil || len(w.Writes) != 1 || w.Writes[0] != (emulate.Access{Addr: cell, N: 8}) {
-		return false
-	}
-	switch load {
-	case x86.RET:
-		return w.Inst.Op == x86.CALL
-	case x86.POP, x86.LEAVE:
-		return w.Inst.Op == x86.PUSH
-	}
-	return w.Inst.Op == x86.MOV || w.Inst.Op == x86.PUSH
-}
-
-// split tells a store into a cell from what saved the register there.
-func split(h *emulate.History, load, store emulate.Event, cell uint64) (overwrite, bool) {
-	if store.Stub != nil || len(store.Writes) == 0 {
-		return overwrite{}, false
-	}
-	o := overwrite{cell: cell, restored: load, store: store}
-	for before := store.Step; ; {
-		w, ok := cellWriter(h, before, cell)
-		if !ok {
-			return overwrite{}, false
-		}
-		if saves(w, cell, load.Inst.Op) {
-			o.saved = w
-			break
-		}
-		before = w.Step
-	}
-	w := store.Writes[len(store.Writes)-1]
-	from, to := max(w.Addr, cell), min(w.Addr+uint64(w.N), cell+8)
-	o.first, o.len = int(from-cell), int(to-from)
-	return o, o.len > 0
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // An Entry is the moment at which a function of a stack began to run, brought
-// about again: what its caller did just before it called is done again, as far as
-// the registers that the stack still tells suffice. The memory is that of now: what was written
-// since then is as it became.
+// about again: what its caller did just before it called is done again, as far
+// as the registers that the stack still tells suffice. The memory is that of now:
+// what was written since then is as it became.
 type Entry struct {
 	Frame    int    // of the stack
 	Function uint64 // where it begins
@@ -43,12 +43,12 @@ func (e *UnknownError) Error() string {
 // calleeSaved are the registers that a function leaves as they were.
 var calleeSaved = [...]x86.Reg{x86asm.RBX, x86asm.RBP, x86asm.R12, x86asm.R13, x86asm.R14, x86asm.R15}
 
-// unknownValue is what registers hold that are not known: no address, and different
-// in each register.
+// unknownValue is what registers hold that are not known: no address, and
+// different in each register.
 func unknownValue(reg int) uint64 { return 0x0bad_0bad_0bad_0000 | uint64(reg)<<8 }
 
-// Reenter brings the function of frame i of a stack back to its beginning. The error is an
-// [*UnknownError] where the stack does not tell enough.
+// Reenter brings the function of frame i of a stack back to its beginning. The
+// error is an [*UnknownError] where the stack does not tell enough.
 func (s *Finder) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, error) {
 	f, name := st.Frames[i], st.Frames[i].Symbol
 	unknown := func(format string, args ...any) error {
@@ -73,7 +73,8 @@ func (s *Finder) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, er
 	}
 	sp := caller.Raw.SP - 8
 	atCall := m.Regs
-	if t, ok := way[len(way)-1].Target(); ok && t != sym.Addr && !s.thunk(t) { // by way of other code: a trampoline, a tail call
+	if t, ok := way[len(way)-1].Target(); ok && t != sym.Addr && !s.thunk(t) {
+		// By way of other code: a trampoline, a tail call.
 		for _, at := range entries(sym.Addr) {
 			m.Break(at)
 		}
@@ -87,6 +88,9 @@ func (s *Finder) Reenter(ctx context.Context, st stack.Stack, i int) (*Entry, er
 		if err := m.Push(e.Return); err != nil {
 			return nil, unknown("%v", err)
 		}
+	}
+	if m.GP[emulate.RSP] != sp {
+		return nil, unknown("what %s did before the call leads to another stack", caller.Symbol)
 	}
 	m.RIP = sym.Addr
 	for e.Args < len(emulate.ArgRegs) && ap.unknown.GP[emulate.ArgRegs[e.Args]] == 0 {

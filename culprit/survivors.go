@@ -7,16 +7,15 @@ import (
 	"github.com/ksleuth/ksleuth/orc"
 	"github.com/ksleuth/ksleuth/stack"
 	"github.com/ksleuth/ksleuth/unwind"
-	"github.com/ksleuth/ksleuth/x86"
 )
 
 // maxSurvivors bounds the stacks that are tried.
 const maxSurvivors = 16
 
 // survivors yields stacks that a crash with a lost stack pointer can have had:
-// from each word above it that is a return address from which the stack leads to its
-// outermost frame. They are guesses; only a run that comes to the same fault tells which is
-// right.
+// from each word above it that is a return address from which the stack leads
+// to its outermost frame. They are guesses; only a run that comes to the same
+// fault tells which is right.
 func (s *Finder) survivors(c Crash) iter.Seq[stack.Stack] {
 	return func(yield func(stack.Stack) bool) {
 		top, end := c.Stack.Frames[c.First], s.stackEnd(c)
@@ -73,7 +72,7 @@ func (s *Finder) lostFrame(ret, cfa uint64) (stack.Frame, bool) {
 			break
 		}
 		at += uint64(in.Len)
-		if in.Flow() != x86.FlowCall && in.Flow() != x86.FlowIndirectCall {
+		if !calls(&in) {
 			continue
 		}
 		e, ok, err := s.k.ORC(at - 1)
@@ -99,8 +98,6 @@ func (s *Finder) stackEnd(c Crash) uint64 {
 
 // isReturn says whether addr is behind a call, in code.
 func (s *Finder) isReturn(addr uint64) bool {
-	if _, _, ok := s.k.Symbolize(addr - 1); !ok || s.callAt(addr) == addr {
-		return false
-	}
-	return true
+	_, _, ok := s.k.Symbolize(addr - 1)
+	return ok && s.callAt(addr) != addr
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ksleuth/ksleuth/ctype"
 	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/rerun"
 	"github.com/ksleuth/ksleuth/typeflow"
@@ -105,7 +106,8 @@ func (e *Entry) describe(ctx context.Context, cu *Culprit, o overwrite) error {
 	cu.Store = rerun.Hit{Place: s.Place(in.Addr), Calls: w.calls(), Step: o.store.Step, Name: w.store}
 	wr := o.store.Writes[len(o.store.Writes)-1]
 	cu.Store.To = mem.Addr(wr.Addr)
-	pointer, base := storePointer(m, in, wr.Addr)
+	pointer, base := storePointer(m, in)
+	sp := m.GP[emulate.RSP]
 	m.Observer = nil
 	m.Break(in.Addr + uint64(in.Len))
 	m.Run(ctx)
@@ -116,7 +118,7 @@ func (e *Entry) describe(ctx context.Context, cu *Culprit, o overwrite) error {
 	cu.Store.Bytes, cu.Store.Value = fmt.Sprintf("%x", b), mem.Addr(number(b))
 	cu.Value = mem.Addr(valueAt(m, o.cell))
 	if base {
-		cu.Pointer = s.pointer(w.frame, pointer)
+		cu.Pointer = s.pointer(w.frame, sp, pointer)
 	}
 	return nil
 }
@@ -137,7 +139,7 @@ func valueAt(m *emulate.Machine, addr uint64) uint64 {
 }
 
 // storePointer returns the register that a store's address is based on.
-func storePointer(m *emulate.Machine, in *x86.Inst, addr uint64) (uint64, bool) {
+func storePointer(m *emulate.Machine, in *x86.Inst) (uint64, bool) {
 	for _, a := range in.Args[:in.NArgs] {
 		if n, ok := emulate.RegNumber(a.Reg); a.Kind == x86.KindMem && ok && a.Index == 0 {
 			return m.GP[n], true
@@ -147,12 +149,15 @@ func storePointer(m *emulate.Machine, in *x86.Inst, addr uint64) (uint64, bool) 
 }
 
 // pointer says through which argument a pointer came to the function that used
-// it, and from whom.
-func (s *Finder) pointer(frames []seen, p uint64) *Pointer {
+// it, and from whom. sp is the stack pointer then.
+func (s *Finder) pointer(frames []seen, sp, p uint64) *Pointer {
 	out := &Pointer{Value: mem.Addr(p)}
-	for i := len(frames) - 1; i >= 0; i-- { // the frame it points into
+	for i := len(frames) - 1; i >= 0 && p >= sp; i-- { // the frame it points into
 		if f := frames[i]; f.SP > p {
-			out.Owner, out.Below = s.Name(f.entry), int64(f.SP-8-p)
+			out.Owner = s.Name(f.entry)
+			if sym, _, ok := s.k.Symbolize(f.entry); ok && sym.Kind == kernel.KindBPF { // only BPF code has frame pointers
+				out.Below = int64(f.SP - 8 - p)
+			}
 			break
 		}
 	}
@@ -163,7 +168,8 @@ func (s *Finder) pointer(frames []seen, p uint64) *Pointer {
 			if uint64(a.Value) != p {
 				continue
 			}
-			// Of several with one value the last before the size is meant: tuple and options can be one buffer.
+			// Of several with one value the last that has a size is meant: the
+			// tuple and the options can be one buffer.
 			if size := sizeOf(args, n); size != nil || out.Name == "" {
 				out.Name, out.Size = a.Name, size
 			}
@@ -178,8 +184,9 @@ func (s *Finder) pointer(frames []seen, p uint64) *Pointer {
 	return out
 }
 
-// sizeOf returns the argument that says how large the memory behind argument n is, by
-// the kernel's naming of parameters: x__sz (Documentation/bpf/kfuncs.rst), x_len, x_size, len.
+// sizeOf returns the argument that says how large the memory behind argument n
+// is, by the kernel's naming of parameters: x__sz (Documentation/bpf/kfuncs.rst),
+// x_len, x_size, len.
 func sizeOf(args []rerun.Arg, n int) *rerun.Arg {
 	if n+1 >= len(args) {
 		return nil
@@ -193,7 +200,8 @@ func sizeOf(args []rerun.Arg, n int) *rerun.Arg {
 	return nil
 }
 
-// argsOf returns the arguments of a function by the registers it was entered with.
+// argsOf returns the arguments of a function by the registers it was entered
+// with.
 func (s *Finder) argsOf(entry uint64, gp [16]uint64) []rerun.Arg {
 	t, ok := s.FunctionAt(entry)
 	if !ok || t.Proto == nil {

@@ -177,7 +177,7 @@ func (b *builder) savedName(cu *culprit.Culprit) string {
 	case reg == "":
 		reg = cu.Register
 	}
-	return fmt.Sprintf("%s of %s(),", reg, b.name(cu.SavedFor))
+	return fmt.Sprintf("%s()'s %s", b.name(cu.SavedFor), reg)
 }
 
 // generated says whether the code at addr is BPF's.
