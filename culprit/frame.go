@@ -22,6 +22,27 @@ type Frame struct {
 	FromRegs bool
 }
 
+// String is how a question names the frame.
+func (f Frame) String() string { return fmt.Sprintf("frame %d", f.N) }
+
+// target is the call of the function that an entry is of, nil if it is not
+// known.
+func (e *Entry) target(f Frame) *rerun.Target {
+	if e == nil {
+		return nil
+	}
+	t, ok := e.finder.FunctionAt(e.Function)
+	if !ok {
+		return nil
+	}
+	t.Call, t.Args = f.String(), e.finder.argsOf(e.Function, e.Regs.GP)
+	for i, a := range t.Args {
+		t.Values = append(t.Values, uint64(a.Value))
+		t.Typed = append(t.Typed, t.Proto.Params()[i].Type)
+	}
+	return t
+}
+
 // A FrameError says that a stack has no frame of a number.
 type FrameError struct{ N, Frames int }
 
@@ -54,17 +75,23 @@ func Ask(ctx context.Context, k *kernel.Kernel, o rerun.Options, q rerun.Questio
 		}
 		regs = coreRegs(entry.Regs)
 	}
+	t := entry.target(f)
 	watched := q.Watch
 	q.Watch = slices.DeleteFunc(slices.Clone(q.Watch), isReg)
-	e, err := s.Tell(ctx, q, nil, func(prepare func(*emulate.Machine)) (*rerun.Result, error) {
+	e, err := s.Tell(ctx, q, t, func(prepare func(*emulate.Machine)) (*rerun.Result, error) {
 		return s.Resume(ctx, regs, prepare)
 	})
 	if err != nil {
 		return nil, err
 	}
-	e.Call = fmt.Sprintf("frame %d", f.N)
+	e.Call = f.String()
 	if entry != nil {
-		e.Args = append(e.Args, entry.finder.argsOf(entry.Function, entry.Regs.GP)...)
+		for _, a := range e.Args {
+			if a.Text == "unknown" {
+				why := fmt.Sprintf("its value is not known from the stack: the run has %s in its place", a.Value)
+				e.Stubs = append(e.Stubs, rerun.Use{Name: "argument " + a.Name, Why: why, Count: 1})
+			}
+		}
 	}
 	for _, w := range watched {
 		if !isReg(w) {

@@ -212,8 +212,12 @@ func (s *Finder) argsOf(entry uint64, gp [16]uint64) []rerun.Arg {
 		if i >= len(emulate.ArgRegs) || p.Type.Strip().Kind() == ctype.Void {
 			break
 		}
-		v := rerun.Width(p.Type, gp[emulate.ArgRegs[i]])
-		args = append(args, rerun.Arg{Name: p.Name, Type: p.Type.String(), Value: mem.Addr(v)})
+		reg := emulate.ArgRegs[i]
+		a := rerun.Arg{Name: p.Name, Type: p.Type.String(), Value: mem.Addr(rerun.Width(p.Type, gp[reg]))}
+		if gp[reg] == unknownValue(reg) {
+			a.Text = "unknown"
+		}
+		args = append(args, a)
 	}
 	return args
 }

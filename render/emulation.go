@@ -120,7 +120,7 @@ func (p *Printer) reasons(e *rerun.Emulation) {
 		p.place(r.Place)
 		label = ""
 	}
-	if e.WhyGap != "" && e.Type != "void" {
+	if e.WhyGap != "" && (len(e.Why) > 0 || e.Outcome == "returned" && e.Type != "void") {
 		p.item(label, e.WhyGap)
 	}
 }
@@ -255,6 +255,9 @@ func (p *Printer) emulationNext(e *rerun.Emulation, o EmulationOptions) {
 func disasmName(e *rerun.Emulation) string {
 	if what, _, ok := strings.Cut(e.Call, "("); ok && strings.HasPrefix(what, "prog:") {
 		return what
+	}
+	if name, id, ok := strings.Cut(e.Function, " (prog "); ok {
+		return "prog:" + strings.TrimSuffix(id, ")") + "/" + name
 	}
 	if strings.ContainsAny(e.Function, " []") {
 		return e.Addr.String()
