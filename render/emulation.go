@@ -226,7 +226,11 @@ func (p *Printer) traceLines(e *rerun.Emulation) {
 		width = max(width, min(len(l.Symbol), 40))
 	}
 	for _, l := range e.Trace {
-		text := strings.Repeat("  ", min(l.Depth, 20)) + Clean(l.Text)
+		text := l.Text
+		if l.Kind == "insn" {
+			text = strings.TrimSuffix(pad(l.Insn, 36)+"  "+l.Text, "  ")
+		}
+		text = strings.Repeat("  ", min(l.Depth, 20)) + Clean(text)
 		p.Line(strings.TrimRight(fmt.Sprintf("%8d  %s  %s", l.Step, p.Dim(pad(Clean(l.Symbol), width)), text), " "))
 	}
 	if e.TraceGap > 0 {

@@ -107,9 +107,7 @@ func (e *KernelEnv) typeOf(s kernel.Symbol) *ctype.Type {
 	if ok {
 		return t
 	}
-	if decl := globalTypes[s.Name]; decl != "" {
-		t, _ = e.types.ParseType(decl) // nil with an error
-	} else if g, err := e.k.Global(s.Name); err == nil {
+	if g, err := e.k.Global(s.Name); err == nil {
 		if at, err := g.Addr(); err == nil && at == s.Addr && sized(g.Type()) {
 			t = g.Type()
 		}
@@ -148,59 +146,13 @@ func (e *KernelEnv) perCPU(addr, off uint64, cpu int) (Variable, bool) {
 		return Variable{}, false
 	}
 	v := Variable{Name: s.Name, Addr: s.Addr + off, Size: s.Size, CPU: cpu}
-	if t, err := e.types.Lookup("var " + s.Name); err == nil && t.Kind() == ctype.Var {
-		v.Type = t.Elem()
-	}
-	if decl := perCPUTypes[s.Name]; v.Type == nil && decl != "" {
-		v.Type, _ = e.types.ParseType(decl) // nil with an error
-	}
+	v.Type = e.typeOf(s)
 	if v.Type != nil {
 		if n, err := v.Type.Size(); err == nil && addr-v.Addr < uint64(n) {
 			return v, true
 		}
 	}
 	return v, at-s.Addr < s.Size
-}
-
-// globalTypes are the types of variables that much of the kernel reads; BTF
-// has none of them. [1] stands for as many elements as there are.
-var globalTypes = map[string]string{
-	"__cpu_active_mask":   "struct cpumask",
-	"__cpu_online_mask":   "struct cpumask",
-	"__cpu_possible_mask": "struct cpumask",
-	"__cpu_present_mask":  "struct cpumask",
-	"_totalram_pages":     "atomic_long_t",
-	"boot_cpu_data":       "struct cpuinfo_x86",
-	"init_cred":           "struct cred",
-	"init_css_set":        "struct css_set",
-	"init_fs":             "struct fs_struct",
-	"init_ipc_ns":         "struct ipc_namespace",
-	"init_nsproxy":        "struct nsproxy",
-	"init_struct_pid":     "struct pid",
-	"init_user_ns":        "struct user_namespace",
-	"iomem_resource":      "struct resource",
-	"mount_lock":          "seqlock_t",
-	"node_data":           "struct pglist_data *[1]",
-	"rename_lock":         "seqlock_t",
-	"root_task_group":     "struct task_group",
-	"security_hook_heads": "struct security_hook_heads", // until 417c5643cd67, 6.12
-	"tcp_hashinfo":        "struct inet_hashinfo",
-	"totalreserve_pages":  "unsigned long",
-	"udp_table":           "struct udp_table",
-	"vm_node_stat":        "atomic_long_t [1]",
-	"vm_zone_stat":        "atomic_long_t [1]",
-}
-
-// perCPUTypes are the types of the commonest per-CPU variables, for kernels
-// whose BTF has no variables (before f3d9054ba8ff, 5.11).
-var perCPUTypes = map[string]string{
-	"current_task":       "struct task_struct *",
-	"const_current_task": "struct task_struct *",
-	"runqueues":          "struct rq",
-	"cpu_number":         "int",
-	"numa_node":          "int",
-	"__preempt_count":    "int",
-	"softnet_data":       "struct softnet_data",
 }
 
 // Symbol implements [Env].

@@ -37,13 +37,7 @@ func (j judge) Ident(name string) (ctype.Value, error) {
 	if err != nil {
 		return v, err
 	}
-	t := v.Type()
-	if decl := perCPUTypes[name] + globalTypes[name]; t.Kind() == ctype.Void && decl != "" {
-		if t, err = j.ts.ParseType(decl); err != nil {
-			return v, err
-		}
-	}
-	return j.ts.Object(j.mem, t, at, name), nil
+	return j.ts.Object(j.mem, v.Type(), at, name), nil
 }
 func (j judge) Call(name string, _ []ctype.Value) (cexpr.Result, error) {
 	return cexpr.Result{}, &ctype.NotFoundError{Kind: "function", Name: name}

@@ -19,7 +19,7 @@ func emulation(t *testing.T, scene string, args ...string) rerun.Emulation {
 }
 
 // ringBuffer is CPU 0's buffer of the trace instance that case C loops in.
-const ringBuffer = "((struct trace_array *)&global_trace)->array_buffer.buffer"
+const ringBuffer = "global_trace.array_buffer.buffer"
 
 // TestCaseCOffline runs the functions that contradict each other in case C on
 // its dump: the old code says that the buffer is not empty, because of two
