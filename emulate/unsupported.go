@@ -2,7 +2,6 @@ package emulate
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/ksleuth/ksleuth/x86"
 )
@@ -18,8 +17,11 @@ func why(op x86.Op) string {
 	if _, ok := ops[op]; ok {
 		return "a segment or debug register is not modelled"
 	}
-	if strings.HasPrefix(op.String(), "v") {
+	switch op.String()[0] {
+	case 'v':
 		return whyAVX
+	case 'f':
+		return whyFloat
 	}
 	return ""
 }
