@@ -53,8 +53,8 @@ fields, with the values they were decided by. What is called is one of
   prog:WHICH(CTX)         a BPF program, by its id, name or tag; prog:WHICH/SUBPROG(ARG, ...)
   ADDR(ARG, ...)          code at an address
   --frame N               the function of a frame of a stack, from its beginning: its arguments
-                          are found by running its caller from the block that calls it;
-                          with --regs, go on from where the frame stands
+                          are found by doing again what its caller did before the call;
+                          with --regs, on from where the stack stands, until it returns
 
 Arguments are C expressions, as print takes them; a string stands for its address.
 
@@ -88,7 +88,7 @@ state it was in before), or at a limit.`,
 	fl.IntVar(&f.task, "task", 0, "`PID` of the current task (default the CPU's)")
 	fl.IntVar(&f.frame, "frame", 0, "run the function of this frame `N`: of the stack that\nreport shows, or of --pid")
 	fl.IntVar(&f.pid, "pid", 0, "the frame is of this task's stack, as bt numbers it")
-	fl.BoolVar(&f.regs, "regs", false, "with --frame: go on from the frame's registers")
+	fl.BoolVar(&f.regs, "regs", false, "with --frame: go on from where the stack stands")
 	fl.BoolVar(&f.writes, "writes", false, "list every change of memory")
 	fl.Uint64Var(&f.steps, "max-insns", 0, "end after so many instructions (default 100 million)")
 	fl.IntVar(&f.depth, "max-depth", 0, "end at so many calls inside calls (default 1000)")
@@ -184,6 +184,9 @@ func again(call string, f emulateFlags) string {
 		b.WriteString("--frame " + strconv.Itoa(f.frame))
 		if f.pid != 0 {
 			b.WriteString(" --pid " + strconv.Itoa(f.pid))
+		}
+		if f.regs {
+			b.WriteString(" --regs")
 		}
 		return b.String()
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // A Frame names a frame of a stack, whose function is to run: from its
-// beginning, or, with FromRegs, from where the frame stands.
+// beginning, or, with FromRegs, on from where the stack stands until it returns.
 type Frame struct {
 	Stack    stack.Stack
 	N        int
@@ -61,30 +61,22 @@ func Ask(ctx context.Context, k *kernel.Kernel, o rerun.Options, q rerun.Questio
 	if err != nil {
 		return nil, err
 	}
-	var regs vmcore.Regs
-	var entry *Entry
-	if f.FromRegs {
-		raw := f.Stack.Frames[f.N].Raw
-		if raw.Regs == nil {
-			return nil, &UnknownError{f.Stack.Frames[f.N].Symbol, "the registers of this frame are not known: only of what an exception interrupted they are"}
-		}
-		regs = *raw.Regs
-	} else {
-		if entry, err = New(s).Reenter(ctx, f.Stack, f.N); err != nil {
-			return nil, err
-		}
-		regs = coreRegs(entry.Regs)
+	run, entry, err := start(ctx, s, f)
+	if err != nil {
+		return nil, err
 	}
 	t := entry.target(f)
 	watched := q.Watch
 	q.Watch = slices.DeleteFunc(slices.Clone(q.Watch), isReg)
-	e, err := s.Tell(ctx, q, t, func(prepare func(*emulate.Machine)) (*rerun.Result, error) {
-		return s.Resume(ctx, regs, prepare)
-	})
+	e, err := s.Tell(ctx, q, t, run)
 	if err != nil {
 		return nil, err
 	}
 	e.Call = f.String()
+	if entry == nil {
+		of := f.Stack.Frames[f.N]
+		e.Function, e.Addr = of.Symbol, of.PC-of.Offset
+	}
 	if entry != nil {
 		for _, a := range e.Args {
 			if a.Text == "unknown" {
@@ -107,6 +99,39 @@ func Ask(ctx context.Context, k *kernel.Kernel, o rerun.Options, q rerun.Questio
 		e.Watch = append(e.Watch, h)
 	}
 	return e, nil
+}
+
+// A runner runs something, after machines were prepared for it.
+type runner = func(prepare func(*emulate.Machine)) (*rerun.Result, error)
+
+// start returns what runs the function of a frame: from an entry, or, where there is none,
+// from where the stack stands until the function returns.
+func start(ctx context.Context, s *rerun.Session, f Frame) (runner, *Entry, error) {
+	if !f.FromRegs {
+		e, err := New(s).Reenter(ctx, f.Stack, f.N)
+		if err != nil {
+			return nil, nil, err
+		}
+		return func(prepare func(*emulate.Machine)) (*rerun.Result, error) {
+			return s.Resume(ctx, coreRegs(e.Regs), prepare)
+		}, e, nil
+	}
+	frames := f.Stack.Frames
+	inner := f.N // what the exception interrupted, or the CPU ran
+	for inner > 0 && frames[inner].Raw.Regs == nil {
+		inner--
+	}
+	regs := frames[inner].Raw.Regs
+	if regs == nil {
+		return nil, nil, &UnknownError{frames[f.N].Symbol, "its registers are not known: only of what an exception interrupted, or a CPU ran, they are"}
+	}
+	var at, ret uint64
+	if f.N+1 < len(frames) && frames[f.N].Raw.CFA != 0 {
+		at, ret = frames[f.N].Raw.CFA-8, frames[f.N+1].Raw.PC
+	}
+	return func(prepare func(*emulate.Machine)) (*rerun.Result, error) {
+		return s.ResumeTo(ctx, *regs, at, ret, prepare)
+	}, nil, nil
 }
 
 // isReg says whether a watch names a register.

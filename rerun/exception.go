@@ -133,6 +133,9 @@ func (r *run) stopText(stop *emulate.Stop) string {
 	if r.trapped != nil && r.trapped.rip == stop.RIP {
 		return r.trapped.text
 	}
+	if stop.Loop != nil {
+		return r.s.loopText(stop.Loop)
+	}
 	if stop.Err == nil {
 		return ""
 	}

@@ -189,6 +189,13 @@ func (s *Session) enterBPF(m *emulate.Machine, t *Target) error {
 // take the place of those given.
 func (s *Session) Resume(ctx context.Context, regs vmcore.Regs, prepare func(*emulate.Machine)) (*Result, error) {
 	at, ret := s.returnOf(regs)
+	return s.ResumeTo(ctx, regs, at, ret, prepare)
+}
+
+// ResumeTo is [Session.Resume] until another function of the stack returns: the
+// one whose return address ret lies at an address. Where that is 0, the run goes
+// on as far as it can.
+func (s *Session) ResumeTo(ctx context.Context, regs vmcore.Regs, at, ret uint64, prepare func(*emulate.Machine)) (*Result, error) {
 	r := s.newRun()
 	m := r.m
 	setRegs(&m.Regs, regs)

@@ -26,9 +26,12 @@ type replay func(emulate.Observer) error
 
 // Why says what decided what a run returned, or that it came to fault: the
 // conditions that led there and where the value itself came from, in the order in
-// which they were decided. gap says what is missing. The run must have a
-// history.
+// which they were decided; of an endless loop, what keeps it going. gap says
+// what is missing. The run must have a history.
 func (s *Session) Why(t *Target, r *Result, again replay) (reasons []Reason, gap string, err error) {
+	if r.Stop.Outcome == emulate.Looped {
+		return s.whyLoop(t, r, again)
+	}
 	h := r.Machine.History()
 	if h == nil {
 		return nil, "", errors.New("to say why the run must be remembered")
@@ -267,15 +270,14 @@ var quiet = []string{
 	"_find_", "find_next_", "find_first_", "cpumask_", "__bitmap_", "memcpy", "memset", "__memcpy", "__memset",
 }
 
+func isQuiet(function string) bool {
+	return slices.ContainsFunc(quiet, func(q string) bool { return strings.HasPrefix(function, q) })
+}
+
 // noise says whether a condition is the compiler's or a lock's own.
 func noise(fr *typeflow.Frame, c typeflow.Cond, f *typeflow.Flow) bool {
-	for _, q := range quiet {
-		if fr.Parent() == nil {
-			break // that is what was asked
-		}
-		if strings.HasPrefix(fr.Func.Name, q) {
-			return true
-		}
+	if fr.Parent() != nil && isQuiet(fr.Func.Name) { // without a parent it is what was asked
+		return true
 	}
 	for _, v := range []typeflow.Value{c.Left, c.Right} {
 		name := f.Name(v, fr)

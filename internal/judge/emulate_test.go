@@ -89,3 +89,31 @@ func codeBytes(t *testing.T, scene, function string) (out []string) {
 	}
 	return out
 }
+
+// TestCaseCLoop goes on, on the dump of case C, from where the reader was caught:
+// it comes into a state in which it was before, and what keeps it there are the
+// three answers that contradict each other. Where it does not hang it is not
+// running.
+func TestCaseCLoop(t *testing.T) {
+	dump := dumptest.Get(t, "casec-6.1.kdump")
+	pid, frame := 0, 0
+	for _, k := range stacks(t, dump) {
+		for i, f := range k.Frames {
+			if f.Symbol == "tracing_read_pipe" && k.CPU == 0 {
+				pid, frame = k.PID, i
+			}
+		}
+	}
+	qt.Assert(t, qt.Not(qt.Equals(pid, 0)))
+	e := answers[rerun.Emulation](t, cli.StatusFault, "emulation", dump,
+		"emulate", "--pid", fmt.Sprint(pid), "--frame", fmt.Sprint(frame), "--regs")[0]
+	qt.Check(t, qt.Equals(e.Outcome, "loop"), qt.Commentf("%+v", e.Stop))
+	qt.Check(t, qt.Equals(e.Function, "tracing_read_pipe"))
+	qt.Check(t, qt.Matches(e.Stop.Text, `an endless loop, tracing_read_pipe\+0x\w+ to tracing_read_pipe\+0x\w+: after \d+ instructions .*`))
+	said := whyText(e)
+	// As a condition, or, where the run began inside a function that the loop
+	// calls, as what it returned.
+	for _, want := range []string{`trace_empty(\(.*\))? ==? 0`, `trace_find_next_entry_inc(\(.*\))? ==? NULL`, `trace_seq_to_user(\(.*\))? ==? -16 \(-EBUSY\)`} {
+		qt.Check(t, qt.Matches(said, "(?s).*"+want+".*"))
+	}
+}
