@@ -142,7 +142,7 @@ func (a *app) frameOf(k *kernel.Kernel, f emulateFlags, o *rerun.Options) (culpr
 	if f.pid == 0 {
 		t, st, err := report.CrashStack(k)
 		o.Task, o.CPU, frame.Stack = uint64(t.Addr), t.CPU, st
-		return frame, err
+		return frame, asked(err)
 	}
 	t, err := kobj.FindTask(k, f.pid)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/live"
 	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/report"
 	"github.com/ksleuth/ksleuth/rerun"
 )
 
@@ -96,7 +97,7 @@ func asked(err error) error {
 	switch {
 	case mem.CauseOf(err) != 0, errors.As(err, &damaged):
 		return err
-	case errors.Is(err, ctype.ErrNotFound), errors.As(err, &code), errors.As(err, &symbol),
+	case errors.Is(err, ctype.ErrNotFound), errors.Is(err, report.ErrNoCrash), errors.As(err, &code), errors.As(err, &symbol),
 		errors.As(err, &syntax), errors.As(err, &eval), errors.As(err, &parse),
 		errors.As(err, &call), errors.As(err, &set), errors.As(err, &watch), errors.As(err, &frame):
 		return usage(err)

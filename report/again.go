@@ -1,7 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,17 +25,27 @@ const (
 	againHistory = 2 << 20
 )
 
+// ErrNoCrash says that no task of a kernel crashed.
+var ErrNoCrash = errors.New("no task of this kernel crashed: name one whose stack is meant")
+
 // CrashStack returns the task that crashed and its stack as a report shows it:
-// from the code at fault outwards.
+// from the code at fault outwards. Without one the error is ErrNoCrash.
 func CrashStack(k *kernel.Kernel) (kobj.Task, stack.Stack, error) {
-	b := &builder{k: k, r: &Report{}}
-	c, ok := b.findCrash()
-	if !ok || c.first >= len(c.stack.Frames) {
-		return c.task, stack.Stack{}, fmt.Errorf("no task of this kernel crashed: name one whose stack is meant")
+	t, ok, err := Panicked(k)
+	if err != nil {
+		return t, stack.Stack{}, fmt.Errorf("the task that panicked: %w", err)
 	}
+	if !ok {
+		return t, stack.Stack{}, ErrNoCrash
+	}
+	c := crash{task: t, stack: stack.Of(k, t)}
+	c.locate()
 	st := c.stack
+	if c.first >= len(st.Frames) {
+		return t, st, fmt.Errorf("the stack of the task that panicked: %w", cmp.Or(st.End, error(ErrNoCrash)))
+	}
 	st.Frames = st.Frames[c.first:]
-	return c.task, st, nil
+	return t, st, nil
 }
 
 // again runs again, offline, what led to a fault of memory, and looks for the
