@@ -190,34 +190,20 @@ func (d *Disassembler) program(which string) (*bpf.Program, error) {
 	}
 	progs, err := d.programs()
 	p, none := oneNamed(progs, which)
-	found := slices.ContainsFunc(progs, called(which))
 	// Of a running kernel, what cannot be read has gone.
-	if !found && err != nil && !d.k.Live() && len(progs) < d.countPrograms() {
+	if p == nil && err != nil && !d.k.Live() && len(progs) < d.countPrograms() {
 		return nil, fmt.Errorf("there is no BPF program %s among the %d that could be read: %w", which, len(progs), err)
 	}
 	return p, none
 }
 
-// called says of a program whether it has a name or tag.
-func called(which string) func(*bpf.Program) bool {
-	return func(p *bpf.Program) bool { return p.Name == which || p.Tag == which }
-}
-
 // oneNamed returns the only program with a name or tag.
 func oneNamed(progs []*bpf.Program, which string) (*bpf.Program, error) {
-	var named []*bpf.Program
-	for _, p := range progs {
-		if called(which)(p) {
-			named = append(named, p)
-		}
+	p, err := bpf.Select(progs, which)
+	if err != nil {
+		return nil, &NotFoundError{err.Error()}
 	}
-	switch {
-	case len(named) == 1:
-		return named[0], nil
-	case len(named) > 1:
-		return nil, notFound("%d BPF programs are called %s: name one by its id, prog:%s", len(named), which, strings.Join(ids(named), ", prog:"))
-	}
-	return nil, noProgram(progs, which)
+	return p, nil
 }
 
 // programs returns the programs, or those with the ids.
@@ -242,49 +228,6 @@ func (d *Disassembler) countPrograms() int {
 		}
 	}
 	return n
-}
-
-// noProgram says which programs there are instead of one.
-func noProgram(progs []*bpf.Program, which string) error {
-	id, err := strconv.Atoi(which)
-	switch {
-	case len(progs) == 0:
-		return notFound("there is no BPF program %s: none is loaded", which)
-	case err == nil:
-		return notFound("there is no BPF program with id %d; the nearest are %s", id, strings.Join(nearest(progs, id), ", "))
-	}
-	names := make([]string, len(progs))
-	for i, p := range progs {
-		names[i] = p.Name
-	}
-	text := fmt.Sprintf("there is no BPF program called %q", which)
-	if near := ctype.Suggest(which, names); len(near) > 0 {
-		text += " (did you mean " + strings.Join(near, ", ") + "?)"
-	}
-	return &NotFoundError{text}
-}
-
-func ids(progs []*bpf.Program) []string {
-	var out []string
-	for _, p := range progs {
-		out = append(out, strconv.Itoa(p.ID))
-	}
-	return out
-}
-
-// nearest names the programs whose ids are nearest to one that does not exist.
-func nearest(progs []*bpf.Program, id int) []string {
-	const most = 4
-	sorted := slices.Clone(progs)
-	dist := func(p *bpf.Program) int { return max(p.ID-id, id-p.ID) }
-	slices.SortStableFunc(sorted, func(a, b *bpf.Program) int { return dist(a) - dist(b) })
-	sorted = sorted[:min(most, len(sorted))]
-	slices.SortFunc(sorted, func(a, b *bpf.Program) int { return a.ID - b.ID })
-	var out []string
-	for _, p := range sorted {
-		out = append(out, fmt.Sprintf("%d %s", p.ID, p.Name))
-	}
-	return out
 }
 
 func functions(p *bpf.Program) string {

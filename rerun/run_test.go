@@ -315,9 +315,9 @@ func TestParseErrors(t *testing.T) {
 		{"strlen(list_for_each(&init_task.tasks, struct task_struct, tasks))", ".*a sequence of .* cannot be an argument"},
 		{"init_task()", ".*is no function: its memory is not executable"},
 		{"nosuchmod:strlen(0)", ".*no symbol nosuchmod:strlen.*"},
-		{"prog:x(0)", ".*a program's number is wanted.*"},
-		{"prog:999999(0)", "prog:999999: this kernel has no such program"},
-		{"prog:5/nosuch(0)", "prog:5 has no function nosuch; it has zoo_tc, count"},
+		{"prog:x(0)", `.*there is no BPF program called "x"`},
+		{"prog:999999(0)", ".*there is no BPF program with id 999999; the nearest are .*"},
+		{"prog:zoo_tc/nosuch(0)", ".*prog:[0-9]+ has no function nosuch; it has zoo_tc, count"},
 		{"strlen(buffer(0x10000000000))", ".*no room left.*"},
 		{"strlen(buffer(-1))", ".*no room left.*"},
 	} {
@@ -329,8 +329,8 @@ func TestParseErrors(t *testing.T) {
 		{`strlen("a, b")`, "4"},
 		{`strlen((const char *)"ab");`, "2"},
 		{`((unsigned long (*)(char *))&strlen)("abc")`, "3"},
-		{"prog:5/count(0)", ""},
-		{"prog:5/1(0)", ""},
+		{"prog:zoo_tc/count(0)", ""},
+		{"prog:zoo_tc/1(0)", ""},
 	} {
 		e, _ := call1(t, s, c.call)
 		qt.Check(t, qt.Equals(e.Outcome, "returned"), qt.Commentf("%s: %s", c.call, outcome(e)))

@@ -36,8 +36,8 @@ type Target struct {
 //
 //	FUNC(ARG, ...)          a function of the kernel
 //	MODULE:FUNC(ARG, ...)   of a module
-//	prog:ID(CTX)            a BPF program
-//	prog:ID/SUBPROG(...)    one of its functions, by name or number
+//	prog:WHICH(CTX)         a BPF program, by its id, name or tag
+//	prog:WHICH/SUBPROG(...) one of its functions, by name or number
 //	EXPRESSION(ARG, ...)    what a pointer points at, an address
 //
 // Arguments are C expressions; besides the kernel's names they know current,
@@ -166,24 +166,26 @@ func proto(t *ctype.Type) *ctype.Type {
 	return nil
 }
 
-// findProg finds a function of a BPF program: ID, ID/NAME or ID/NUMBER.
+// findProg finds a function of a BPF program: WHICH, WHICH/NAME or
+// WHICH/NUMBER, where WHICH is the program's id, name or tag.
 func (s *Session) findProg(t *Target, what string) error {
-	num, sub, hasSub := strings.Cut(what, "/")
-	id, err := strconv.Atoi(strings.TrimSpace(num))
-	if err != nil || id <= 0 {
-		return fmt.Errorf("prog:%s: a program's number is wanted, as in prog:7(ctx)", what)
+	which, sub, hasSub := strings.Cut(what, "/")
+	var ids []int // none is all of them
+	if id, err := strconv.Atoi(which); err == nil {
+		ids = []int{id}
 	}
-	progs, err := bpf.Programs(s.k, id)
-	if len(progs) == 0 {
-		if err == nil {
-			err = errors.New("this kernel has no such program")
-		}
-		return fmt.Errorf("prog:%d: %w", id, err)
+	progs, unread := bpf.Programs(s.k, ids...)
+	if len(ids) > 0 && len(progs) == 0 && unread == nil {
+		progs, unread = bpf.Programs(s.k) // to say which there are
 	}
-	p, at := progs[0], 0
+	p, err := bpf.Select(progs, strings.TrimSpace(which))
+	if err != nil {
+		return errors.Join(&CallError{t.Call, err}, unread)
+	}
+	at := 0
 	if hasSub {
 		if at, err = subprogOf(p, sub); err != nil {
-			return err
+			return &CallError{t.Call, err}
 		}
 	}
 	return s.setProg(t, p, at)

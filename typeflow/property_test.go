@@ -131,7 +131,7 @@ var reads = []struct {
 }
 
 // guest is the last process that was started.
-const guest = "((struct task_struct *)((u64)init_task.tasks.prev - (u64)&((struct task_struct *)0)->tasks))"
+const guest = "((struct task_struct *)((u64)init_task.tasks.next - (u64)&((struct task_struct *)0)->tasks))"
 
 // TestLoads: the C expression of every load, evaluated at that moment, gives
 // the address and the value of the load.

@@ -18,6 +18,8 @@ func TestStacksEnd(t *testing.T) {
 		"asm_exc_page_fault":              "a page fault of a user program",
 		"asm_sysvec_reboot":               "an interrupted user program, stopped by the panic",
 		"asm_sysvec_apic_timer_interrupt": "an interrupted user program",
+		"asm_sysvec_reschedule_ipi":       "an interrupted user program, as another CPU asked",
+		"asm_common_interrupt":            "an interrupted user program, by a device",
 	}
 	eachScene(t, func(t *testing.T, dump string, _ func(string) string) {
 		frames := 0
