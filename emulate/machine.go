@@ -390,6 +390,11 @@ func (m *Machine) watched(addr uint64, b []byte) {
 // fault raises the exception for memory that cannot be accessed. It returns
 // false: the instruction is not carried out.
 func (m *Machine) fault(addr uint64, write bool, err error) bool {
+	var limit *LimitError
+	if errors.As(err, &limit) {
+		m.stop = &Stop{Outcome: Limited, Err: limit}
+		return false
+	}
 	e := &Exception{Vector: PageFault, Addr: addr, Write: write, Err: err}
 	if int64(addr<<7)>>7 != int64(addr) { // 57 bits: with 4-level page tables, too, no such page is mapped
 		e.Vector = GeneralProtect

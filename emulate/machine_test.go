@@ -59,3 +59,27 @@ func BenchmarkRun(b *testing.B) {
 		})
 	}
 }
+
+// endless is a target that has memory at every address.
+type endless struct{ code []byte }
+
+// ReadMem implements [mem.Reader].
+func (e endless) ReadMem(p []byte, addr uint64) error {
+	clear(p)
+	if addr == codeAt {
+		copy(p, e.code)
+	}
+	return nil
+}
+
+// TestPages: a run that goes through all of memory ends.
+func TestPages(t *testing.T) {
+	// 1: mov (%rdi),%eax; add $0x1000,%rdi; jmp 1b
+	m := New(NewMemory(endless{[]byte{0x8b, 0x07, 0x48, 0x81, 0xc7, 0x00, 0x10, 0, 0, 0xeb, 0xf5}}), Options{})
+	m.Mem.base.most = 100
+	m.Mem.Map(0x10000, 0x1000)
+	m.GP[RSP] = 0x11000
+	s := m.Call(context.Background(), codeAt, 0x100000)
+	qt.Assert(t, qt.Equals(s.Outcome, Limited), qt.Commentf("%v", s.Err))
+	qt.Assert(t, qt.ErrorMatches(s.Err, "stopped after 0 MiB of the target's memory"))
+}

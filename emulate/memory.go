@@ -2,6 +2,7 @@ package emulate
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -21,9 +22,13 @@ type pageData = [pageSize]byte
 type base struct {
 	target mem.Reader
 	guard  func(addr uint64) error // see Memory.Guard
+	most   int                     // pages
 	mu     sync.Mutex
 	pages  map[uint64]*pageData // by page number
 }
+
+// maxPages bounds the pages kept of a target: 1 GiB.
+const maxPages = 1 << 18
 
 // page returns the page with number pn.
 func (b *base) page(pn uint64) (*pageData, error) {
@@ -31,6 +36,9 @@ func (b *base) page(pn uint64) (*pageData, error) {
 	defer b.mu.Unlock()
 	if p := b.pages[pn]; p != nil {
 		return p, nil
+	}
+	if len(b.pages) >= b.most {
+		return nil, &LimitError{fmt.Sprintf("%d MiB of the target's memory", b.most>>8)}
 	}
 	p := new(pageData)
 	if err := b.target.ReadMem(p[:], pn<<pageShift); err != nil {
@@ -70,7 +78,7 @@ type tlbEntry struct {
 
 // NewMemory returns a view of a target's virtual memory.
 func NewMemory(target mem.Reader) *Memory {
-	return &Memory{base: &base{target: target, pages: map[uint64]*pageData{}}, pages: map[uint64]*page{}}
+	return &Memory{base: &base{target: target, most: maxPages, pages: map[uint64]*pageData{}}, pages: map[uint64]*page{}}
 }
 
 // Guard has writable asked before a page of the target is first written: an error
