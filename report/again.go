@@ -52,24 +52,56 @@ func CrashStack(k *kernel.Kernel) (kobj.Task, stack.Stack, error) {
 // store that overwrote what a register had been saved in, or else where the
 // address came from. The error says how far the evidence reaches.
 func (b *builder) again(ctx context.Context, c crash) (*culprit.Culprit, *culprit.Origin, error) {
-	if c.regs == nil || b.r.Fault == nil || c.lockup != "" {
+	if c.regs == nil || b.r.Fault == nil {
 		return nil, nil, nil
+	}
+	if c.lockup != "" {
+		return nil, nil, b.goOn(ctx, c)
 	}
 	switch b.r.Fault.Kind {
 	case "page fault", "general protection fault", "stack segment fault", "double fault":
 	default:
 		return nil, nil, nil
 	}
-	s, err := rerun.New(b.k, rerun.Options{
-		CPU: c.task.CPU, Task: uint64(c.task.Addr),
-		Limits: emulate.Options{Steps: againSteps, Time: againTime, History: againHistory},
-	})
+	s, err := b.session(c)
 	if err != nil {
 		return nil, nil, err
 	}
 	st := c.stack
 	st.Frames = st.Frames[c.first:]
 	return culprit.New(s).Trace(ctx, culprit.Crash{Task: c.task, Stack: st, RIP: c.regs.RIP, RSP: c.regs.RSP, Addr: uint64(b.r.Fault.Addr)})
+}
+
+func (b *builder) session(c crash) (*rerun.Session, error) {
+	return rerun.New(b.k, rerun.Options{
+		CPU: c.task.CPU, Task: uint64(c.task.Addr),
+		Limits: emulate.Options{Steps: againSteps, Time: againTime, History: againHistory},
+	})
+}
+
+// goOn runs on, offline, from where a watchdog found a CPU: an endless loop is
+// shown to be one, with what keeps it going.
+func (b *builder) goOn(ctx context.Context, c crash) error {
+	s, err := b.session(c)
+	if err != nil {
+		return err
+	}
+	r, err := s.Resume(ctx, *c.regs, nil)
+	if err != nil || r.Stop.Outcome != emulate.Looped || b.r.Cause == nil {
+		return err
+	}
+	b.r.Cause.Evidence = append(b.r.Cause.Evidence, finding.Evidence{
+		Text: "run on offline from there, it does not get away by itself: " + r.StopText(), Addr: mem.Addr(r.Stop.RIP),
+	})
+	why, _, err := s.Why(nil, r, func(obs emulate.Observer) error {
+		_, err := s.Resume(ctx, *c.regs, func(m *emulate.Machine) { m.Observer = obs })
+		return err
+	})
+	const most = 4
+	for _, w := range why[:min(most, len(why))] {
+		b.r.Cause.Evidence = append(b.r.Cause.Evidence, finding.Evidence{Text: "in the loop: " + w.Text, Addr: w.Addr, Symbol: w.Symbol, Insn: w.Insn})
+	}
+	return err
 }
 
 // culprit makes the store that was found the cause of the crash. What is

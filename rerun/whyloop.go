@@ -111,8 +111,13 @@ func (l *loopWatcher) add(r Reason) {
 	l.out = append(l.out, r)
 }
 
-// loopText says of an endless loop where it is.
+// loopText says of an endless loop where it is. The run is alone: what waits for
+// another CPU, or for an interrupt, looks the same.
 func (s *Session) loopText(l *emulate.Loop) string {
-	return fmt.Sprintf("an endless loop, %s to %s: after %d instructions the machine, registers and memory, is what it was",
-		s.Name(l.Low), s.Name(l.High), l.Period)
+	where := "at " + s.Name(l.Low)
+	if l.High != l.Low {
+		where = "from " + s.Name(l.Low) + " to " + s.Name(l.High)
+	}
+	return fmt.Sprintf("an endless loop %s: after %s the machine, registers and memory, is what it was; only another CPU or an interrupt could end it",
+		where, number(int(l.Period), "instruction"))
 }

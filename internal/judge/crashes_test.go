@@ -55,6 +55,9 @@ func TestCrashes(t *testing.T) {
 				qt.Assert(t, qt.IsTrue(len(r.Frames) > 0))
 				top, _, _ := strings.Cut(r.Frames[0].Symbol, ".") // without .cold and the like
 				qt.Check(t, qt.Equals(top, want.top), qt.Commentf("%s", said))
+				if c.Name == "soft-lockup" { // shown to be one by running on
+					qt.Check(t, qt.StringContains(said, "an endless loop at "+patchedFunction+": after 1 instruction "), qt.Commentf("%s", said))
+				}
 				// Nothing is claimed to be overwritten where nothing was.
 				qt.Check(t, qt.IsFalse(strings.Contains(r.Cause.Title, "overwritten")), qt.Commentf("%s", said))
 				if c.Name != "double-fault" { // it has no stack left
@@ -78,5 +81,9 @@ type faultReport struct {
 	Cause    struct {
 		Title string `json:"title"`
 		Text  string `json:"text"`
+
+		Evidence []struct {
+			Text string `json:"text"`
+		} `json:"evidence"`
 	} `json:"cause"`
 }

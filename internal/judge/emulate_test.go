@@ -109,7 +109,7 @@ func TestCaseCLoop(t *testing.T) {
 		"emulate", "--pid", fmt.Sprint(pid), "--frame", fmt.Sprint(frame), "--regs")[0]
 	qt.Check(t, qt.Equals(e.Outcome, "loop"), qt.Commentf("%+v", e.Stop))
 	qt.Check(t, qt.Equals(e.Function, "tracing_read_pipe"))
-	qt.Check(t, qt.Matches(e.Stop.Text, `an endless loop, tracing_read_pipe\+0x\w+ to tracing_read_pipe\+0x\w+: after \d+ instructions .*`))
+	qt.Check(t, qt.Matches(e.Stop.Text, `an endless loop from tracing_read_pipe\+0x\w+ to tracing_read_pipe\+0x\w+: after \d+ instructions .*`))
 	said := whyText(e)
 	// As a condition, or, where the run began inside a function that the loop
 	// calls, as what it returned.
