@@ -20,7 +20,6 @@ import (
 type Crash struct {
 	Task  kobj.Task
 	Stack stack.Stack
-	First int // index of the frame that crashed
 	RIP   uint64
 	RSP   uint64
 	Addr  uint64 // that could not be accessed
@@ -80,7 +79,7 @@ type Origin struct {
 func (s *Finder) Trace(ctx context.Context, c Crash) (*Culprit, *Origin, error) {
 	var or *Origin
 	cu, err := s.findCulprit(ctx, c, &or)
-	if cu != nil || c.First+1 < len(c.Stack.Frames) || c.Stack.End == nil {
+	if cu != nil || len(c.Stack.Frames) > 1 || c.Stack.End == nil {
 		return cu, or, err
 	}
 	for st := range s.survivors(c) {
@@ -102,7 +101,7 @@ func (s *Finder) Trace(ctx context.Context, c Crash) (*Culprit, *Origin, error) 
 func (s *Finder) findCulprit(ctx context.Context, c Crash, or **Origin) (*Culprit, error) {
 	var first error
 	again := false
-	for i := c.First; i < c.First+maxOuter && i+1 < len(c.Stack.Frames); i++ {
+	for i := range min(maxOuter, len(c.Stack.Frames)-1) {
 		e, err := s.Reenter(ctx, c.Stack, i)
 		if err == nil {
 			var cu *Culprit

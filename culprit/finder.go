@@ -30,14 +30,8 @@ func New(s *rerun.Session) *Finder { return &Finder{s, s.Kernel(), s.View()} }
 
 // instAt decodes the instruction at addr.
 func (s *Finder) instAt(addr uint64) (in x86.Inst, ok bool) {
-	var code [x86.MaxLen]byte
-	n := len(code)
-	if s.view.ReadMem(code[:], addr) != nil {
-		if n = int(min(4096-addr%4096, uint64(n))); s.view.ReadMem(code[:n], addr) != nil {
-			return in, false
-		}
-	}
-	return in, in.Decode(code[:n], addr) == nil
+	in, err := x86.DecodeAt(s.view, addr)
+	return in, err == nil
 }
 
 // callAt returns the address of the call that returns to ret, or ret.

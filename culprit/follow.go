@@ -4,6 +4,7 @@ import (
 	"golang.org/x/arch/x86/x86asm"
 
 	"github.com/ksleuth/ksleuth/emulate"
+	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/x86"
 )
 
@@ -20,8 +21,7 @@ type overwrite struct {
 // overwritten follows the registers that a fault at rip depends on back through
 // the places in which they were saved.
 func overwritten(m *emulate.Machine, rip uint64) (overwrite, bool) {
-	code := make([]byte, x86.MaxLen)
-	if m.Mem.ReadMem(code[:1], rip) != nil { // no code is there: something led there
+	if _, err := mem.U8(m.Mem, rip); err != nil { // no code is there: something led there
 		for ev := range m.History().Backward(m.Step) {
 			if ev.Stub != nil || ev.Inst.Op != x86.RET {
 				return overwrite{}, false
@@ -33,20 +33,14 @@ func overwritten(m *emulate.Machine, rip uint64) (overwrite, bool) {
 			return register(m, emulate.RSP) // it returned from a wrong place
 		}
 	}
-	for n := len(code); n > 0; n-- { // at the end of memory an instruction can be short
-		if m.Mem.ReadMem(code[:n], rip) != nil {
-			continue
+	in, err := x86.DecodeAt(m.Mem, rip)
+	if err != nil {
+		return overwrite{}, false
+	}
+	for _, r := range addressed(&in) {
+		if o, ok := register(m, r); ok {
+			return o, true
 		}
-		in, err := x86.Decode(code[:n], rip)
-		if err != nil {
-			break
-		}
-		for _, r := range addressed(&in) {
-			if o, ok := register(m, r); ok {
-				return o, true
-			}
-		}
-		break
 	}
 	return overwrite{}, false
 }

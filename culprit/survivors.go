@@ -18,7 +18,7 @@ const maxSurvivors = 16
 // fault tells which is right.
 func (s *Finder) survivors(c Crash) iter.Seq[stack.Stack] {
 	return func(yield func(stack.Stack) bool) {
-		top, end := c.Stack.Frames[c.First], s.stackEnd(c)
+		top, end := c.Stack.Frames[0], s.stackEnd(c)
 		tried := 0
 		for at := c.RSP &^ 7; at+8 <= end && tried < maxSurvivors; at += 8 {
 			ret, err := mem.U64(s.view, at)

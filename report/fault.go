@@ -102,16 +102,7 @@ func (b *builder) where() string {
 // accessOf computes the address that the instruction at RIP accesses, and the
 // register it comes from.
 func (b *builder) accessOf(c crash) (addr uint64, base x86.Reg, access x86.Access, ok bool) {
-	code := make([]byte, x86.MaxLen)
-	n := len(code)
-	if err := b.k.Mem().ReadMem(code, c.regs.RIP); err != nil {
-		// The last bytes of a mapping: what is there may be enough.
-		n = int(min(uint64(n), 4096-c.regs.RIP%4096))
-		if b.k.Mem().ReadMem(code[:n], c.regs.RIP) != nil {
-			return 0, 0, 0, false
-		}
-	}
-	in, err := x86.Decode(code[:n], c.regs.RIP)
+	in, err := x86.DecodeAt(b.k.Mem(), c.regs.RIP)
 	if err != nil {
 		return 0, 0, 0, false
 	}

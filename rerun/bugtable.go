@@ -28,7 +28,7 @@ type bugLayout struct {
 	fileBase int
 }
 
-func (s *Session) bugLayout() (bugLayout, bool) {
+func (s *Session) findBugLayout() (bugLayout, bool) {
 	l, ok := s.bugMembers()
 	if ts := s.bugs(); ok && l.file >= 0 && len(ts) > 0 {
 		l.fileBase = s.relation(ts[0], l)

@@ -17,7 +17,7 @@ type flowEnv struct {
 }
 
 func (s *Session) flowEnv() (*flowEnv, error) {
-	e, err := typeflow.ForKernel(s.k)
+	e, err := s.kernelEnv()
 	return &flowEnv{KernelEnv: e, s: s}, err
 }
 

@@ -20,16 +20,7 @@ func (s *Session) Place(addr uint64) Place {
 			}
 		}
 	}
-	code := make([]byte, x86.MaxLen)
-	n := len(code)
-	if err := s.view.ReadMem(code, addr); err != nil {
-		n = int(min(4096-addr%4096, uint64(len(code))))
-		if s.view.ReadMem(code[:n], addr) != nil {
-			return p
-		}
-	}
-	var in x86.Inst
-	if in.Decode(code[:n], addr) == nil {
+	if in, err := x86.DecodeAt(s.view, addr); err == nil {
 		p.Insn = s.insnText(&in)
 	}
 	return p

@@ -10,6 +10,7 @@ import (
 	"github.com/ksleuth/ksleuth/emulate"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/mem"
+	"github.com/ksleuth/ksleuth/typeflow"
 )
 
 // Options say where and how long a [Session]'s runs run.
@@ -64,6 +65,9 @@ type Session struct {
 	areas   func() perCPUArea
 	control func() emulate.Regs
 	symbols func() map[string]kernel.Symbol
+
+	bugLayout func() (bugLayout, bool)
+	kernelEnv func() (*typeflow.KernelEnv, error)
 }
 
 // New makes a session. The error is of a kernel whose types or per-CPU areas
@@ -90,10 +94,12 @@ func New(k *kernel.Kernel, o Options) (*Session, error) {
 	s.stubs = sync.OnceValue(s.findStubs)
 	s.tables = sync.OnceValue(s.findExceptionTables)
 	s.bugs = sync.OnceValue(s.findBugTables)
+	s.bugLayout = sync.OnceValues(s.findBugLayout)
 	s.clock = sync.OnceValue(s.readClock)
 	s.areas = sync.OnceValue(s.findPerCPUArea)
 	s.control = sync.OnceValue(s.findControl)
 	s.symbols = sync.OnceValue(s.findSymbols)
+	s.kernelEnv = sync.OnceValues(func() (*typeflow.KernelEnv, error) { return typeflow.ForKernel(s.k) })
 	if err := s.place(); err != nil {
 		return nil, err
 	}

@@ -60,9 +60,7 @@ func (s *Session) tracerStubs(out map[uint64]stubAt) {
 // where tracers are called: five bytes, behind an endbr64.
 func (s *Session) behindSite(fun uint64) uint64 {
 	const site = 5
-	b := make([]byte, x86.MaxLen)
-	var in x86.Inst
-	if s.view.ReadMem(b, fun) == nil && in.Decode(b, fun) == nil && in.Op == x86.ENDBR64 {
+	if in, err := x86.DecodeAt(s.view, fun); err == nil && in.Op == x86.ENDBR64 {
 		fun += uint64(in.Len)
 	}
 	return fun + site

@@ -127,11 +127,7 @@ func (s *Session) wanted(t *Target, r *Result) (emulate.Locs, string) {
 
 // AddressRegs are the registers that make the address of an instruction's operand.
 func (s *Session) AddressRegs(rip uint64) (out []int) {
-	code := make([]byte, x86.MaxLen)
-	if err := s.view.ReadMem(code, rip); err != nil {
-		return nil
-	}
-	in, err := x86.Decode(code, rip)
+	in, err := x86.DecodeAt(s.view, rip)
 	if err != nil {
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/arch/x86/x86asm"
+
+	"github.com/ksleuth/ksleuth/mem"
 )
 
 // MaxLen is the longest instruction the processor accepts, in bytes (SDM vol. 2, 2.3.11).
@@ -134,6 +136,22 @@ func Decode(code []byte, addr uint64) (Inst, error) {
 	var in Inst
 	err := in.Decode(code, addr)
 	return in, err
+}
+
+// DecodeAt decodes the instruction at addr. At the end of what can be read, the
+// bytes before the end of the page have to do. The error is of the memory, or a
+// [*DecodeError].
+func DecodeAt(r mem.Reader, addr uint64) (Inst, error) {
+	const page = 4096
+	var raw [MaxLen]byte
+	code := raw[:]
+	if r.ReadMem(code, addr) != nil {
+		code = code[:min(page-addr%page, MaxLen)]
+		if err := r.ReadMem(code, addr); err != nil {
+			return Inst{}, err
+		}
+	}
+	return Decode(code, addr)
 }
 
 // Decode is the package's Decode into an existing Inst, without allocating
