@@ -26,14 +26,15 @@ const module = "github.com/ksleuth/ksleuth"
 var layers = [][]string{
 	{"mem"},
 	{"vmcore", "paging", "kallsyms", "orc", "x86", "ctype", "finding"}, // formats, and the form of conclusions
-	{"cexpr", "jit", "cfg", "emulate", "live", "sample"},
-	{"kernel"}, // symbols, types and memory of one kernel
+	{"cexpr", "jit", "cfg", "emulate", "live", "sample", "hwbreak", "pcapfilter", "knownbug"},
+	{"kernel", "bpfexpr"}, // symbols, types and memory of one kernel; expressions for the kernel to evaluate
 	{"unwind", "bpf", "kobj", "typeflow"},
 	{"bpfsys"},
 	{"stack", "disasm", "bpfview"},
-	{"procfs"},  // the same without memory
-	{"rerun"},   // the kernel's code, run offline
-	{"culprit"}, // what made a register wrong, by running code again
+	{"procfs"},                  // the same without memory
+	{"tracee"},                  // what can be traced
+	{"rerun", "guard", "probe"}, // the kernel's code, run offline; before tracing; tracing
+	{"culprit", "trace"},        // what made a register wrong, by running code again; calls and what they mean
 	{"report", "graph"},
 	{"render"},
 	{"cli"},
@@ -65,9 +66,12 @@ var apart = map[string][]string{
 var owners = map[string][]string{
 	"github.com/spf13/":             {"cli"},
 	"charm.land/":                   {"render"},
-	"github.com/elastic/go-perf":    {"sample"},
+	"github.com/elastic/go-perf":    {"sample", "hwbreak"},
+	"github.com/cloudflare/cbpfc":   {"pcapfilter"},
+	"github.com/gopacket/gopacket":  {"trace"},
+	"golang.org/x/net/bpf":          {"pcapfilter"},
 	"github.com/ebitengine/purego":  {"internal/unicorn"},
-	"github.com/cilium/ebpf":        {"internal/guest", "internal/guest/casee", "internal/guest/objects", "internal/bpfscene", "internal/runscene", "internal/callscene"},
+	"github.com/cilium/ebpf":        {"bpfexpr", "pcapfilter", "probe", "guard", "hwbreak", "trace", "internal/tracescene", "internal/guest", "internal/guest/casee", "internal/guest/objects", "internal/bpfscene", "internal/runscene", "internal/callscene"},
 	"github.com/klauspost/compress": {"vmcore", "vm"},
 	"github.com/anchore/go-lzo":     {"vmcore"},
 	"golang.org/x/arch":             {"x86", "cfg", "emulate", "unwind", "typeflow", "disasm", "rerun", "culprit", "report"},
