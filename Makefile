@@ -63,6 +63,7 @@ kernels: tools
 	scripts/kernels
 	scripts/kernels --dbg $(judged)
 	scripts/kernels --bpftool
+	scripts/kernels --bpftrace
 
 # The dumps that several packages' tests share.
 dumps: kernels

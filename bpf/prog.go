@@ -70,6 +70,8 @@ type Subprog struct {
 	Tag  string   `json:"tag"`
 	Addr mem.Addr `json:"addr"` // of its machine code
 	Len  int      `json:"len"`
+	// TypeID is the function's number in the program's BTF; 0 if it has none.
+	TypeID uint32 `json:"-"`
 
 	prog, aux uint64 // of its struct bpf_prog and bpf_prog_aux
 	tailCall  bool   // can be left by a tail call

@@ -172,9 +172,25 @@ func subprog(k *kernel.Kernel, prog, aux, named *kernel.Object) (Subprog, error)
 		s.Name = aux.Str("name")
 	}
 	err := cmp.Or(prog.Err(), aux.Err(), named.Err())
+	s.TypeID = functionType(k, aux)
 	// The main program's flag says the same on kernels of today.
 	s.tailCall = aux.Has("tail_call_reachable") && aux.Bool("tail_call_reachable")
 	return s, err
+}
+
+// functionType returns the number of a function's type in its program's BTF:
+// that in its struct bpf_func_info, or 0 if there is none (ba64e7d85252, 5.0).
+func functionType(k *kernel.Kernel, aux *kernel.Object) uint32 {
+	infos, i := aux.Ptr("func_info"), aux.Uint("func_idx")
+	if infos == 0 || i >= maxSubprogs || aux.Err() != nil {
+		return 0
+	}
+	o := k.Object("bpf_func_info", infos+i*k.Sizeof("bpf_func_info"))
+	id := uint32(o.Uint("type_id"))
+	if o.Err() != nil {
+		return 0
+	}
+	return id
 }
 
 // functionName takes the function's name out of its symbol's: bpf_prog_TAG_NAME

@@ -1,6 +1,9 @@
 package bpf
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // A TailCall is a place in a program from which another is entered in its
 // stead, by bpf_tail_call.
@@ -80,8 +83,6 @@ func (c tailCode) jumpTargets() map[int]bool {
 	to := make(map[int]bool)
 	for i := range c.len() {
 		switch class := c.code(i) & classMask; {
-		case c.code(i) == opCall && c.src(i) == 1: // of a function of the program
-			to[i+1+int(c.imm(i))] = true
 		case c.code(i) == opCall, c.code(i) == opExit, c.code(i) == opTailCall:
 		case c.code(i) == opJump32:
 			to[i+1+int(c.imm(i))] = true
@@ -90,6 +91,63 @@ func (c tailCode) jumpTargets() map[int]bool {
 		}
 	}
 	return to
+}
+
+// Unavoidable reports whether every way through a function, from its first
+// instruction to its end, comes by one of its tail calls. The instructions are
+// the function's alone.
+func Unavoidable(insns []byte) bool {
+	c := tailCode(insns)
+	seen := make([]bool, c.len())
+	todo := []int{0}
+	for len(todo) > 0 {
+		i := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if i < 0 || i >= c.len() {
+			return false // not the code of one function
+		}
+		if seen[i] || c.isTailCall(i) {
+			continue
+		}
+		seen[i] = true
+		if c.code(i) == opExit {
+			return false
+		}
+		todo = append(todo, c.follow(i)...)
+	}
+	return true
+}
+
+// follow returns the instructions that can come after one.
+func (c tailCode) follow(i int) []int {
+	switch class := c.code(i) & classMask; {
+	case c.code(i) == opCall:
+		return []int{i + 1}
+	case c.code(i) == opJump:
+		return []int{i + 1 + c.off(i)}
+	case c.code(i) == opJump32:
+		return []int{i + 1 + int(c.imm(i))}
+	case class == classJump, class == classJump32:
+		return []int{i + 1, i + 1 + c.off(i)}
+	case c.code(i) == opLoad64:
+		return []int{i + 2}
+	}
+	return []int{i + 1}
+}
+
+// Callees returns the functions of the program that instructions call, by
+// number, each once.
+func Callees(insns []byte) []int {
+	c := tailCode(insns)
+	var out []int
+	for i := range c.len() {
+		// pseudo calls (BPF_PSEUDO_CALL) of code that has been compiled have the
+		// number of the function (1c2a088a6626, 4.16)
+		if n := int(c.imm(i)); c.code(i) == opCall && c.src(i) == 1 && !c.second(i) && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // constant goes back from instruction i to what a register was set to.

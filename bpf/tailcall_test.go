@@ -80,6 +80,28 @@ func TestTailCallsUnsure(t *testing.T) {
 	}
 }
 
+// TestUnavoidable: whether a function can end without its tail call.
+func TestUnavoidable(t *testing.T) {
+	tail := asm.Instructions{asm.LoadImm(asm.R2, 7, asm.DWord), asm.Mov.Imm(asm.R3, 3), asm.FnTailCall.Call()}
+	end := asm.Return().WithSymbol("end")
+	for _, test := range []struct {
+		name  string
+		insns asm.Instructions
+		want  bool
+	}{
+		{"straight", append(slices.Clone(tail), asm.Mov.Imm(asm.R0, 1), end), true},
+		{"none", asm.Instructions{end}, false},
+		{"jumped over", append(append(asm.Instructions{asm.JEq.Imm(asm.R1, 0, "end")}, tail...), end), false},
+		{"on both ways", append(append(asm.Instructions{asm.JEq.Imm(asm.R1, 0, "other")}, tail...),
+			asm.Ja.Label("end"), asm.FnTailCall.Call().WithSymbol("other"), end), true},
+		{"cut off", tail[:2], false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			qt.Check(t, qt.Equals(bpf.Unavoidable(assemble(t, test.insns)), test.want))
+		})
+	}
+}
+
 // assemble writes instructions as the kernel has them.
 func assemble(t *testing.T, insns asm.Instructions) []byte {
 	t.Helper()
@@ -95,6 +117,7 @@ func assemble(t *testing.T, insns asm.Instructions) []byte {
 		}
 	}
 	at = 0
+	insns = slices.Clone(insns)
 	for i := range insns {
 		in := &insns[i]
 		if s := in.Reference(); s != "" {

@@ -54,7 +54,7 @@ const (
 type Slot struct {
 	Name  string // the expression
 	Form  Form
-	Off   int // of an s64 status: 0, or the negative errno of the read that failed; the value stands 8 bytes behind
+	Off   int // of an s64 status: 0, or why there is no value (see [ReadError]); the value stands 8 bytes behind
 	Size  int // bytes of the value
 	Type  *ctype.Type
 	Shown bool // asked for by the user; else kept for the filter
@@ -76,12 +76,18 @@ type Options struct {
 	// StringBytes is how much of a string is kept, MemoryBytes of an object;
 	// 0 is 64 and 256.
 	StringBytes, MemoryBytes int
+	// Faults is where struct call has the u32 that counts what could not be
+	// evaluated: memory that could not be read, a division by zero, a shift
+	// that C does not define.
+	Faults int16
 }
 
 // An Input is what to compile.
 type Input struct {
 	Filter *cexpr.Expr // nil: every call
-	// Show are evaluated when the call is entered, unless they use what is
-	// known only later; exit(EXPR) is evaluated when it returns.
+	// Show are evaluated when the call is entered. Of one that uses what is
+	// known only later, the parts that do not are: skb->len - ret takes the
+	// length from the entry. What is in exit(EXPR) is evaluated when the call
+	// returns, there as in a filter.
 	Show []*cexpr.Expr
 }

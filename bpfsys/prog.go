@@ -225,7 +225,7 @@ func (r *progReader) functions(p *bpf.Program) error {
 		if err != nil {
 			return err
 		}
-		p.Subprogs[j].Name = typ.Name()
+		p.Subprogs[j].Name, p.Subprogs[j].TypeID = typ.Name(), f.typeID
 	}
 	if name := p.Subprogs[0].Name; strings.HasPrefix(name, p.Name) {
 		p.Name = name

@@ -20,9 +20,9 @@ func arithmetic(t *ctype.Type) bool { return t != nil && t.IsInteger() }
 
 func isPointer(t *ctype.Type) bool { return t.Strip().Kind() == ctype.Pointer }
 
-// decay returns the type an operand has in an expression: arrays and functions
+// Decay returns the type an operand has in an expression: arrays and functions
 // become pointers (C17 6.3.2.1).
-func decay(t *ctype.Type) *ctype.Type {
+func Decay(t *ctype.Type) *ctype.Type {
 	switch s := t.Strip(); s.Kind() {
 	case ctype.Array:
 		return ctype.PointerTo(s.Elem())
@@ -34,16 +34,20 @@ func decay(t *ctype.Type) *ctype.Type {
 	return t
 }
 
-// promoted returns the type of an integer after the integer promotions (C17
-// 6.3.1.1p2): what fits in int becomes int. A bitfield is as wide as it says.
-func promoted(v ctype.Value) *ctype.Type {
-	t := v.Type().Strip()
+// promoted returns the type of an integer value after the integer promotions.
+func promoted(v ctype.Value) *ctype.Type { return Promote(v.Type(), v.BitSize()) }
+
+// Promote returns the type of an integer after the integer promotions (C17
+// 6.3.1.1p2): what fits in int becomes int. A bitfield is as wide as bitSize
+// says; 0 is none.
+func Promote(t *ctype.Type, bitSize int) *ctype.Type {
+	t = t.Strip()
 	size, err := t.Size()
 	if err != nil {
 		return ctype.Builtin("int")
 	}
 	bits := size * 8
-	if n := v.BitSize(); n != 0 {
+	if n := bitSize; n != 0 {
 		if bits = n; n > 32 {
 			bits = 64
 		}
@@ -59,9 +63,9 @@ func promoted(v ctype.Value) *ctype.Type {
 	return ctype.Builtin("unsigned long")
 }
 
-// usual returns the common type of two promoted types (C17 6.3.1.8): the wider
+// Usual returns the common type of two promoted types (C17 6.3.1.8): the wider
 // one; of equally wide ones the unsigned one.
-func usual(a, b *ctype.Type) *ctype.Type {
+func Usual(a, b *ctype.Type) *ctype.Type {
 	an, _ := a.Size()
 	bn, _ := b.Size()
 	if an > bn || an == bn && !a.IsSigned() {
@@ -107,7 +111,7 @@ func (e *evaluator) unary(op Token, v ctype.Value) (ctype.Value, error) {
 
 // scalar reads what can be tested for zero.
 func (e *evaluator) scalar(v ctype.Value) (uint64, error) {
-	if t := decay(v.Type()); !arithmetic(t) && !isPointer(t) {
+	if t := Decay(v.Type()); !arithmetic(t) && !isPointer(t) {
 		return 0, fmt.Errorf("%s is neither a number nor a pointer", v.Type())
 	}
 	return e.uint(v)
@@ -129,7 +133,7 @@ func (e *evaluator) deref(v ctype.Value) (ctype.Value, error) {
 }
 
 func (e *evaluator) member(v ctype.Value, name string, arrow bool) (ctype.Value, error) {
-	switch pointer := isPointer(decay(v.Type())); {
+	switch pointer := isPointer(Decay(v.Type())); {
 	case arrow && !pointer:
 		return ctype.Value{}, fmt.Errorf("%s is not a pointer: use . for its members", v.Type())
 	case !arrow && pointer && v.Type().Strip().Kind() == ctype.Pointer:
@@ -146,7 +150,7 @@ func (e *evaluator) member(v ctype.Value, name string, arrow bool) (ctype.Value,
 
 // index is x[i], or as C has it, i[x].
 func (e *evaluator) index(x, i ctype.Value) (ctype.Value, error) {
-	if arithmetic(x.Type()) && isPointer(decay(i.Type())) {
+	if arithmetic(x.Type()) && isPointer(Decay(i.Type())) {
 		x, i = i, x
 	}
 	if !arithmetic(i.Type()) {
@@ -200,7 +204,7 @@ func (e *evaluator) binary(op Token, x, y ctype.Value) (ctype.Value, error) {
 			return e.truth(same == (op == "==")), err
 		}
 	}
-	xt, yt := decay(x.Type()), decay(y.Type())
+	xt, yt := Decay(x.Type()), Decay(y.Type())
 	for _, t := range [...]*ctype.Type{xt, yt} {
 		if !arithmetic(t) && !isPointer(t) {
 			return ctype.Value{}, fmt.Errorf("%s is neither a number nor a pointer: %s does not apply", t, op)
@@ -221,7 +225,7 @@ func (e *evaluator) binary(op Token, x, y ctype.Value) (ctype.Value, error) {
 	if op == "<<" || op == ">>" {
 		return e.shift(op, pt, a, int64(b))
 	}
-	return e.integers(op, usual(pt, promoted(y)), a, b)
+	return e.integers(op, Usual(pt, promoted(y)), a, b)
 }
 
 // isLiteral says whether a value is a string literal: an array of char that is
@@ -253,6 +257,9 @@ func (e *evaluator) shift(op Token, t *ctype.Type, a uint64, n int64) (ctype.Val
 	if err != nil {
 		return ctype.Value{}, err
 	}
+	if e.dry > 0 {
+		n = 0
+	}
 	if n < 0 || n >= int64(size*8) {
 		return ctype.Value{}, fmt.Errorf("a shift of %s by %d bits is undefined in C", t, n)
 	}
@@ -277,6 +284,9 @@ func (e *evaluator) converted(t *ctype.Type, u uint64) uint64 {
 // it undefined.
 func (e *evaluator) integers(op Token, t *ctype.Type, a, b uint64) (ctype.Value, error) {
 	a, b = e.converted(t, a), e.converted(t, b)
+	if e.dry > 0 && b == 0 {
+		b = 1 // divides
+	}
 	signed := t.IsSigned()
 	if less, ok := compare(op, signed, a, b); ok {
 		return e.truth(less), nil

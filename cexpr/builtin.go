@@ -104,24 +104,25 @@ func (e *evaluator) typeArg(n Node) (*ctype.Type, error) {
 	return nil, e.errorf(n.Pos(), "expected a type, as in struct task_struct")
 }
 
-// memberArg returns an argument that must be a member's path: a.b[3].
-func (e *evaluator) memberArg(n Node) (string, error) {
+// MemberPath returns the path that an argument spells which names a member, as
+// in offsetof: a.b[3], as [ctype.Types.Member] takes it.
+func MemberPath(n Node) (path string, ok bool) {
 	switch n := n.(type) {
 	case *Ident:
-		return n.Name, nil
+		return n.Name, true
 	case *TypeName: // a member may have the name of a typedef
-		return n.Text, nil
+		return n.Text, true
 	case *Member:
-		if path, err := e.memberArg(n.X); err == nil && !n.Arrow {
-			return path + "." + n.Name, nil
+		if path, ok := MemberPath(n.X); ok && !n.Arrow {
+			return path + "." + n.Name, true
 		}
 	case *Index:
-		i, ok := n.I.(*IntLit)
-		if path, err := e.memberArg(n.X); err == nil && ok {
-			return path + "[" + strconv.FormatUint(i.Value, 10) + "]", nil
+		i, lit := n.I.(*IntLit)
+		if path, ok := MemberPath(n.X); ok && lit {
+			return path + "[" + strconv.FormatUint(i.Value, 10) + "]", true
 		}
 	}
-	return "", e.errorf(n.Pos(), "expected a member, as in tasks or se.group_node")
+	return "", false
 }
 
 // place evaluates the arguments type and member.
@@ -130,9 +131,9 @@ func (e *evaluator) place(typ, member Node) (*ctype.Type, string, ctype.Place, e
 	if err != nil {
 		return nil, "", ctype.Place{}, err
 	}
-	path, err := e.memberArg(member)
-	if err != nil {
-		return nil, "", ctype.Place{}, err
+	path, ok := MemberPath(member)
+	if !ok {
+		return nil, "", ctype.Place{}, e.errorf(member.Pos(), "expected a member, as in tasks or se.group_node")
 	}
 	p, err := e.ts.Member(t, path)
 	if err == nil && p.BitSize != 0 {
@@ -180,7 +181,7 @@ func (e *evaluator) perCPU(n *Call) (Result, error) {
 
 func (e *evaluator) perCPUPtr(n *Call) (Result, error) {
 	return e.each2(n.Fun.At, n.Args[0], n.Args[1], func(v, cpu ctype.Value) (ctype.Value, error) {
-		t := decay(v.Type())
+		t := Decay(v.Type())
 		if !isPointer(t) {
 			return ctype.Value{}, fmt.Errorf("%s is not a pointer", t)
 		}

@@ -287,7 +287,7 @@ func (e *evaluator) cond(n *Cond) (Result, error) {
 	if err != nil || !arithmetic(o.Type()) {
 		return r, nil
 	}
-	v, err := e.cast(r.Values[0], usual(promoted(r.Values[0]), promoted(o)))
+	v, err := e.cast(r.Values[0], Usual(promoted(r.Values[0]), promoted(o)))
 	return Single(v), e.fail(taken.Pos(), err)
 }
 

@@ -355,7 +355,7 @@ func (a *app) checkFlags() error {
 // commands returns every command. Help lists them by group and name.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.reportCommand(), a.emulateCommand(),
+		a.reportCommand(), a.emulateCommand(), a.traceCommand(),
 		a.btCommand(), a.psCommand(), a.filesCommand(), a.logCommand(), a.modsCommand(),
 		a.progsCommand(), a.mapsCommand(), a.linksCommand(), a.trampolinesCommand(), a.graphCommand(),
 		a.symCommand(), a.typeCommand(), a.printCommand(), a.readCommand(), a.disasmCommand(),

@@ -31,7 +31,7 @@ which are named by id, type, type of attachment or pinned path.`,
 				return err
 			}
 			if len(args) > 0 {
-				if links, err = namedLink.pick(links, args); err != nil {
+				if links, err = pickAll(bpf.PickLinks, links, args); err != nil {
 					return err
 				}
 			}

@@ -51,7 +51,7 @@ those. It does so for every type of map from a dump as well.`,
 				return nil
 			}
 			if len(args) > 0 {
-				if maps, err = namedMap.pick(maps, args); err != nil {
+				if maps, err = pickAll(bpf.PickMaps, maps, args); err != nil {
 					return err
 				}
 			}

@@ -36,7 +36,7 @@ or pinned path; * ? and [] stand for parts of a name.`,
 				return err
 			}
 			if len(args) > 0 {
-				if progs, err = namedProgram.pick(progs, args); err != nil {
+				if progs, err = pickAll(bpf.PickPrograms, progs, args); err != nil {
 					return err
 				}
 			}

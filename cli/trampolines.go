@@ -79,7 +79,7 @@ func pickTrampolines(all []*bpf.Trampoline, args []string) ([]*bpf.Trampoline, e
 				in := t.Image != 0 && addr-uint64(t.Image) < uint64(max(t.Size, 1))
 				return !in && (addr == 0 || uint64(t.Addr) != addr)
 			}
-			return !fits(arg, trampolineNames(t))
+			return !bpf.Fits(arg, trampolineNames(t)...)
 		})
 		if len(found) == 0 {
 			var names []string

@@ -253,3 +253,27 @@ func TestSuggestions(t *testing.T) {
 	_, err = ts.Lookup(strings.Repeat("q", 1000))
 	qt.Check(t, qt.ErrorIs(err, ErrNotFound))
 }
+
+// TestMatch: types of a kind are found by what their names fit, those of
+// modules behind the kernel's.
+func TestMatch(t *testing.T) {
+	b := newBuilder()
+	void := b.add(FuncProto, "", false, 0, 0)
+	b.add(Func, "one", false, 0, void)
+	b.add(Struct, "one_more", false, 0, 0)
+	b.add(Func, "other", false, 0, void)
+	ts, err := New(b.blob())
+	qt.Assert(t, qt.IsNil(err))
+	m := splitBuilder(ts.vmlinux)
+	m.add(Func, "one_of_module", false, 0, void)
+	qt.Assert(t, qt.IsNil(ts.AddModule("mod", m.blob())))
+	var got []string
+	for typ := range ts.Match(Func, func(name []byte) bool { return bytes.HasPrefix(name, []byte("one")) }) {
+		got = append(got, typ.Module()+":"+typ.Name())
+	}
+	qt.Check(t, qt.DeepEquals(got, []string{"vmlinux:one", "mod:one_of_module"}))
+	for typ := range ts.Match(Func, func([]byte) bool { return true }) { // ends when told
+		qt.Check(t, qt.Equals(typ.Name(), "one"))
+		break
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"sync"
 )
@@ -187,6 +188,21 @@ func (ts *Types) LookupAll(name string) (found []*Type) {
 		found = append(found, t.find(name, ^kindSet(0))...)
 	}
 	return found
+}
+
+// Match yields the types of a kind whose names fit, by number, vmlinux's first.
+// What does not fit is not decoded: to go over all functions of a kernel takes
+// milliseconds. fits must not keep the bytes.
+func (ts *Types) Match(kind Kind, fits func(name []byte) bool) iter.Seq[*Type] {
+	return func(yield func(*Type) bool) {
+		for t := range ts.tables {
+			for i := range t.offs {
+				if t.kindAt(i) == kind && fits(t.nameAt(i)) && !yield(t.byID(t.firstID+uint32(i))) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Struct finds a struct by its tag. The error is a [*NotFoundError].

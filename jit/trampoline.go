@@ -40,8 +40,11 @@ type TrampolineCode struct {
 	// not arise: it goes to no function, or the options say that the function
 	// takes no count.
 	KeepsTailCalls *bool
-	// Evidence are the instructions that tell so, formatted.
-	Evidence []string
+	// Evidence are the instructions that tell so, formatted; EvidenceAt where
+	// they are. A trampoline that loses the count: the call that changes rax
+	// last, if there is one, and the one that goes to the function.
+	Evidence   []string
+	EvidenceAt []uint64
 }
 
 // A Run is one program that a trampoline runs.
@@ -183,6 +186,7 @@ func (t *tramp) verdict() {
 	for _, i := range show {
 		if i >= 0 {
 			t.Evidence = append(t.Evidence, t.show(i))
+			t.EvidenceAt = append(t.EvidenceAt, t.at(i))
 		}
 	}
 }

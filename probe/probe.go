@@ -18,7 +18,7 @@ type Mechanism string
 // The mechanisms.
 const (
 	Trampoline  Mechanism = "fentry/fexit" // 5.5; one program at the entry, one at the return
-	Session     Mechanism = "fsession"     // 7.0; one program at both
+	FSession    Mechanism = "fsession"     // 7.0; one program at both
 	KprobeMulti Mechanism = "kprobe-multi" // 5.18; many functions by one link
 	RawTP       Mechanism = "tp_btf"       // tracepoints, 5.5
 	Breakpoint  Mechanism = "breakpoint"   // execution breakpoint of the hardware, four a CPU
@@ -103,6 +103,9 @@ type Config struct {
 	BufferBytes int
 	// MaxOpen is how many calls can be under way at once; 0 is 8192.
 	MaxOpen int
+	// Stats has the kernel count what the session's programs cost, for
+	// [Session.Costs]; to count costs time at each call, of all BPF programs.
+	Stats bool
 }
 
 // A Kind says what an event tells.

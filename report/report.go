@@ -12,6 +12,7 @@ import (
 	"github.com/ksleuth/ksleuth/culprit"
 	"github.com/ksleuth/ksleuth/finding"
 	"github.com/ksleuth/ksleuth/kernel"
+	"github.com/ksleuth/ksleuth/knownbug"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/mem"
 	"github.com/ksleuth/ksleuth/stack"
@@ -34,7 +35,7 @@ type Report struct {
 	Missing     string           `json:"missing,omitempty"`   // what a proven cause would need
 	Overwrite   *culprit.Culprit `json:"overwrite,omitempty"` // the store that did it, where running the code again has shown it
 	Origin      *culprit.Origin  `json:"origin,omitempty"`    // where the address of the fault came from, where running the code again has shown it
-	Known       *Known           `json:"known,omitempty"`     // the bug of the kernel that it is
+	Known       *knownbug.Bug    `json:"known,omitempty"`     // the bug of the kernel that it is
 	Fingerprint string           `json:"fingerprint,omitempty"`
 	Log         []kobj.LogRecord `json:"log"`    // the last lines up to the headline, or up to the end
 	Unread      []string         `json:"unread"` // what could not be read

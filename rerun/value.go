@@ -4,33 +4,9 @@ import (
 	"fmt"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ksleuth/ksleuth/ctype"
 	"github.com/ksleuth/ksleuth/mem"
 )
-
-// maxErrno is MAX_ERRNO: pointers and numbers from -4095 to -1 are errors.
-const maxErrno = 4095
-
-// errno names the error in a negative number, "-EINVAL", or returns "".
-func errno(v int64) string {
-	if v >= 0 || v < -maxErrno {
-		return ""
-	}
-	if name := unix.ErrnoName(unix.Errno(-v)); name != "" {
-		return "-" + name
-	}
-	return kernelErrno[-v]
-}
-
-// kernelErrno are the errors that user space does not see (include/linux/errno.h).
-var kernelErrno = map[int64]string{
-	512: "-ERESTARTSYS", 513: "-ERESTARTNOINTR", 514: "-ERESTARTNOHAND", 515: "-ENOIOCTLCMD", 516: "-ERESTART_RESTARTBLOCK",
-	517: "-EPROBE_DEFER", 518: "-EOPENSTALE", 519: "-ENOPARAM", 521: "-EBADHANDLE", 522: "-ENOTSYNC", 523: "-EBADCOOKIE",
-	524: "-ENOTSUPP", 525: "-ETOOSMALL", 526: "-ESERVERFAULT", 527: "-EBADTYPE", 528: "-EJUKEBOX", 529: "-EIOCBQUEUED",
-	530: "-ERECALLCONFLICT", 531: "-ENOGRACE",
-}
 
 // Width cuts a register to the width of a type.
 func Width(t *ctype.Type, v uint64) uint64 {
@@ -82,7 +58,7 @@ func (s *Session) integerText(t *ctype.Type, v uint64) string {
 	shift := uint(64 - 8*size)
 	signed := int64(v<<shift) >> shift
 	if t.IsSigned() {
-		if name := errno(signed); name != "" {
+		if name := ctype.ErrorName(signed); name != "" {
 			return fmt.Sprintf("%d (%s)", signed, name)
 		}
 		return strconv.FormatInt(signed, 10)
@@ -91,7 +67,7 @@ func (s *Session) integerText(t *ctype.Type, v uint64) string {
 	if v < small {
 		return strconv.FormatUint(v, 10)
 	}
-	if name := errno(signed); name != "" && size == 8 {
+	if name := ctype.ErrorName(signed); name != "" && size == 8 {
 		return fmt.Sprintf("0x%x (%s)", v, name)
 	}
 	if v>>63 == 1 { // an address, or a mask
@@ -105,8 +81,8 @@ func (s *Session) pointerText(m mem.Reader, to *ctype.Type, v uint64) string {
 	switch {
 	case v == 0:
 		return "NULL"
-	case errno(int64(v)) != "":
-		return fmt.Sprintf("ERR_PTR(%d) (%s)", int64(v), errno(int64(v)))
+	case ctype.ErrorName(int64(v)) != "":
+		return fmt.Sprintf("ERR_PTR(%d) (%s)", int64(v), ctype.ErrorName(int64(v)))
 	case to.IsChar():
 		if text, err := mem.CString(m, v, shown+1); err == nil && printable(text) {
 			if len(text) > shown {

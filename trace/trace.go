@@ -31,12 +31,24 @@ type Call struct {
 	Tail   []TailCall `json:"tail_calls,omitempty"`
 	// Refused: it would have made a tail call, made none, and returned.
 	Refused *Refusal `json:"tail_call_refused,omitempty"`
-	Packet  *Packet  `json:"packet,omitempty"`
-	Stack   []Frame  `json:"stack,omitempty"`
-	Calls   []*Call  `json:"calls,omitempty"`
+	// TailNote says what is not known of its tail calls.
+	TailNote string  `json:"tail_call_note,omitempty"`
+	Packet   *Packet `json:"packet,omitempty"`
+	Stack    []Frame `json:"stack,omitempty"`
+	Calls    []*Call `json:"calls,omitempty"`
 
-	// Unfinished: it had not returned when observation ended.
+	// Unfinished: it had not returned when observation ended; Duration is how
+	// long it had been under way.
 	Unfinished bool `json:"unfinished,omitempty"`
+	// Jumped: not a call, but a program that was seen to be entered by a tail
+	// call, with nothing observed around it; RAX as in TailCall.
+	Jumped bool     `json:"tail_called,omitempty"`
+	RAX    mem.Addr `json:"rax,omitempty"`
+	// Orphan: it was made in an observed call which is not told: the record of
+	// that was lost, or too many calls were made in it to wait for its end.
+	Orphan bool `json:"caller_missing,omitempty"`
+	// Missing counts calls that were made in it and are told apart from it.
+	Missing int `json:"calls_missing,omitempty"`
 }
 
 // A Program names a BPF program.
@@ -86,18 +98,24 @@ type TailCall struct {
 	Prog  Program `json:"prog"`
 	Map   string  `json:"map,omitempty"` // the program array
 	MapID int     `json:"map_id,omitempty"`
-	Index int     `json:"index"`
+	Index int     `json:"index"` // -1 if it is not known
 	At    uint64  `json:"at_ns"`
 	// RAX is what the register with the tail-call count held at the entry.
 	RAX mem.Addr `json:"rax"`
 	// Certain: it was seen to be entered; else nothing else can have answered.
 	Certain bool `json:"seen"`
+	// From are the functions of which one made it, one of them if that is
+	// certain; empty if that was the call itself, or the program that was
+	// entered before.
+	From []string `json:"from,omitempty"`
 }
 
 // A Refusal says why a tail call was not made.
 type Refusal struct {
 	Text     string   `json:"text"`
 	Evidence []string `json:"evidence"`
+	// Proven: it cannot have been made, whatever was watched.
+	Proven bool `json:"proven,omitempty"`
 }
 
 // A Packet is what a call was about.

@@ -1,6 +1,19 @@
 // Package tracee finds what a tracer can be asked to observe: functions of BPF
 // programs, of the kernel and its modules, and tracepoints, by the names that
 // people give them; and says of each why it can not be observed, if so.
+//
+// [Resolve] takes names, which [Help] explains to people:
+//
+//	pattern   = program [ "/" glob ] | hook | function | tracepoint .
+//	program   = ( "prog" | "link" | "map" | "type" | "pin" | "pid" ) ":" glob .
+//	hook      = ( "xdp" | "tc" | "tcx" | "netkit" | "cgroup" ) "@" glob [ ":" attach ] .
+//	function  = [ module ":" ] glob .
+//	tracepoint = ( "tracepoint" | "tp" ) ":" [ category ":" ] glob .
+//
+// "/" glob names functions of a program and follows "prog" alone. A word
+// without ":" and "@" is a function of the kernel if its BTF has one of the
+// name; else it is BPF programs of the name; else functions of BPF programs; else a
+// symbol of the kernel, which then comes with the reason why it is refused.
 package tracee
 
 import (
@@ -41,9 +54,11 @@ type Function struct {
 	// Types describe the function: those of the program's own BTF, or the
 	// kernel's with its modules'. They are nil where there are none.
 	Types *ctype.Types
-	BTF   int         // id of the BTF object
-	ID    uint32      // of the function in that BTF
-	Proto *ctype.Type // of kind Func; nil if it is not known
+	BTF   int    // id of the BTF object
+	ID    uint32 // of the function in that BTF
+	// Proto is of kind Func, or FuncProto of a tracepoint; nil if it is not
+	// known. Ask Params and Result.
+	Proto *ctype.Type
 	// Context is what the first argument of a BPF program points to in the
 	// kernel's own terms: struct xdp_buff behind struct xdp_md. It is nil for
 	// other functions. It is a type of the kernel, not of Types.
@@ -57,6 +72,7 @@ type Function struct {
 type Stub struct {
 	ProgID   int
 	ProgName string
+	Type     string // of the program
 	Func     string
 }
 
@@ -91,4 +107,17 @@ func (f *Function) Params() []ctype.Param {
 		return nil
 	}
 	return f.Proto.Params()
+}
+
+// Result returns the type of what the function returns; nil where that is not
+// known.
+func (f *Function) Result() *ctype.Type {
+	t := f.Proto
+	if t == nil {
+		return nil
+	}
+	if t.Kind() == ctype.Func {
+		t = t.Elem()
+	}
+	return t.Elem()
 }

@@ -4,33 +4,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ksleuth/ksleuth/ctype"
 )
-
-// kernelErrors are the error numbers that never reach user space
-// (include/linux/errno.h).
-var kernelErrors = map[uint64]string{
-	512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 515: "ENOIOCTLCMD", 516: "ERESTART_RESTARTBLOCK",
-	517: "EPROBE_DEFER", 518: "EOPENSTALE", 519: "ENOPARAM", 521: "EBADHANDLE", 524: "ENOTSUPP", 529: "EIOCBQUEUED",
-}
-
-// ErrorName returns "-EINVAL" for -22, "" for what is no error number.
-func ErrorName(v int64) string {
-	if v >= 0 || v < -4095 {
-		return ""
-	}
-	if s := kernelErrors[uint64(-v)]; s != "" {
-		return "-" + s
-	}
-	if s := unix.ErrnoName(syscall.Errno(-v)); s != "" {
-		return "-" + s
-	}
-	return ""
-}
 
 // Format writes a value by its type: enumerators and bools by name, pointers
 // with their symbol, error numbers with theirs.
@@ -111,7 +87,7 @@ func (f *Flow) FormatAs(t *ctype.Type, val uint64, size uint8) string {
 }
 
 func (f *Flow) negative(n int64) string {
-	if e := ErrorName(n); e != "" {
+	if e := ctype.ErrorName(n); e != "" {
 		return fmt.Sprintf("%d (%s)", n, e)
 	}
 	return strconv.FormatInt(n, 10)

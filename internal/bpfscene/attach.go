@@ -12,6 +12,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/ksleuth/ksleuth/internal/guest/rtnl"
 )
 
 // attachWithoutLinks attaches in the ways that leave no link.
@@ -22,36 +24,36 @@ func (z *zoo) attachWithoutLinks() error {
 	}{
 		{"xdp on lo by netlink", "zoo_xdp", func(_ *zoo, p *ebpf.Program) error {
 			const genericMode = 2 // XDP_FLAGS_SKB_MODE
-			lo, err := ifindex("lo")
+			lo, err := rtnl.Index("lo")
 			if err != nil {
 				return err
 			}
-			return attachXDP(lo, p.FD(), genericMode)
+			return rtnl.AttachXDP(lo, p.FD(), genericMode)
 		}},
 		{"tc clsact ingress, direct action", "zoo_tc", func(z *zoo, p *ebpf.Program) error {
-			if err := addClsact(z.dummy.Index); err != nil {
+			if err := rtnl.AddClsact(z.dummy.Index); err != nil {
 				return fmt.Errorf("clsact: %w", err)
 			}
-			return addFilter(z.dummy.Index, ingressParent, 10, u32(tcaBPFFD, uint32(p.FD())), str(tcaBPFName, "zoo_tc"), u32(tcaBPFFlags, bpfActDirect))
+			return rtnl.AddFilter(z.dummy.Index, rtnl.IngressParent, 10, rtnl.U32(rtnl.TCABPFFD, uint32(p.FD())), rtnl.Str(rtnl.TCABPFName, "zoo_tc"), rtnl.U32(rtnl.TCABPFFlags, rtnl.BPFActDirect))
 		}},
 		{"tc clsact egress", "tc", func(z *zoo, p *ebpf.Program) error {
-			return addFilter(z.dummy.Index, egressParent, 20, u32(tcaBPFFD, uint32(p.FD())), str(tcaBPFName, "z_tc"))
+			return rtnl.AddFilter(z.dummy.Index, rtnl.EgressParent, 20, rtnl.U32(rtnl.TCABPFFD, uint32(p.FD())), rtnl.Str(rtnl.TCABPFName, "z_tc"))
 		}},
 		{"tc action of a filter", "tc_action", func(z *zoo, p *ebpf.Program) error {
 			parms := make([]byte, 20) // struct tc_act_bpf: all defaults
-			action := nest(1, str(tcaActKind, "bpf"), nest(tcaActOptions,
-				attr{typ: tcaActBPFParms, data: parms}, u32(tcaActBPFFD, uint32(p.FD())), str(tcaActBPFName, "z_tc_action")))
-			return addFilter(z.dummy.Index, egressParent, 30, u32(tcaBPFFD, uint32(z.progs["tc"].FD())), str(tcaBPFName, "z_tc"), nest(tcaBPFAct, action))
+			action := rtnl.Nest(1, rtnl.Str(rtnl.TCAActKind, "bpf"), rtnl.Nest(rtnl.TCAActOptions,
+				rtnl.Bytes(rtnl.TCAActBPFParms, parms), rtnl.U32(rtnl.TCAActBPFFD, uint32(p.FD())), rtnl.Str(rtnl.TCAActBPFName, "z_tc_action")))
+			return rtnl.AddFilter(z.dummy.Index, rtnl.EgressParent, 30, rtnl.U32(rtnl.TCABPFFD, uint32(z.progs["tc"].FD())), rtnl.Str(rtnl.TCABPFName, "z_tc"), rtnl.Nest(rtnl.TCABPFAct, action))
 		}},
 		{"tcx ingress", "tcx_in", func(z *zoo, p *ebpf.Program) error {
-			lo, err := ifindex("lo")
+			lo, err := rtnl.Index("lo")
 			if err != nil {
 				return err
 			}
 			return link.RawAttachProgram(link.RawAttachProgramOptions{Target: lo, Program: p, Attach: ebpf.AttachTCXIngress})
 		}},
 		{"netkit peer", "netkit_peer", func(_ *zoo, p *ebpf.Program) error {
-			index, err := ifindex("zook0")
+			index, err := rtnl.Index("zook0")
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/ksleuth/ksleuth/internal/guest/rtnl"
 )
 
 // uprobed and uretprobed are targets of user probes. Nothing calls them.
@@ -44,7 +46,7 @@ func cgroupLink(attach ebpf.AttachType) func(*zoo, *ebpf.Program) (link.Link, er
 // xdpLink attaches to a device.
 func xdpLink(device string, mode link.XDPAttachFlags) func(*zoo, *ebpf.Program) (link.Link, error) {
 	return func(z *zoo, p *ebpf.Program) (link.Link, error) {
-		index, err := ifindex(device)
+		index, err := rtnl.Index(device)
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +62,7 @@ func tcxLink(attach ebpf.AttachType) func(*zoo, *ebpf.Program) (link.Link, error
 
 func netkitLink(attach ebpf.AttachType) func(*zoo, *ebpf.Program) (link.Link, error) {
 	return func(z *zoo, p *ebpf.Program) (link.Link, error) {
-		index, err := ifindex("zook0")
+		index, err := rtnl.Index("zook0")
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 
@@ -28,12 +27,4 @@ func (z *zoo) inNewNetNs(use func(ns int) error) error {
 		}()
 	}()
 	return <-done
-}
-
-func ifindex(name string) (int, error) {
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		return 0, fmt.Errorf("device %s: %w", name, err)
-	}
-	return i.Index, nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/ksleuth/ksleuth/internal/guest/rtnl"
 )
 
 // listPath is where a scene says what it made and what it left out.
@@ -114,12 +116,12 @@ func (z *zoo) makeHabitat() error {
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
 		return err
 	}
-	z.try("device zoo0 (dummy)", func() error { return addLink("zoo0", "dummy", nil) })
-	z.try("devices zoov0, zoov1 (veth)", func() error { return addPair("zoov0", "zoov1", "veth") })
-	z.try("devices zook0, zook1 (netkit)", func() error { return addPair("zook0", "zook1", "netkit") })
+	z.try("device zoo0 (dummy)", func() error { return rtnl.AddLink("zoo0", "dummy", nil) })
+	z.try("devices zoov0, zoov1 (veth)", func() error { return rtnl.AddPair("zoov0", "zoov1", "veth") })
+	z.try("devices zook0, zook1 (netkit)", func() error { return rtnl.AddPair("zook0", "zook1", "netkit") })
 	for _, name := range []string{"zoo0", "zoov0", "zoov1", "zook0", "zook1"} {
-		if _, err := ifindex(name); err == nil {
-			z.try("device "+name+" is up", func() error { return raise(name) })
+		if _, err := rtnl.Index(name); err == nil {
+			z.try("device "+name+" is up", func() error { return rtnl.Raise(name) })
 		}
 	}
 	var err error

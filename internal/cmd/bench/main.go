@@ -1,6 +1,6 @@
 // Bench measures ksleuth beside crash and drgn on one dump, on dumps of guests with
-// more and less memory, its decoder beside objdump and its emulator beside
-// Unicorn, and prints the ratios. Whole processes are measured, except of the
+// more and less memory, its decoder beside objdump, its emulator beside Unicorn
+// and its tracer beside bpftrace, and prints the ratios. Whole processes are measured, except of the
 // emulators, in turns, so that what slows the machine slows all; the median
 // counts.
 //
@@ -73,7 +73,7 @@ func bench(ctx context.Context, w io.Writer, binary string, runs int) error {
 			return fmt.Errorf("building ksleuth: %w\n%s", err, msg)
 		}
 	}
-	for _, part := range []func(context.Context, io.Writer, string, int) error{beside, growth, decoding, emulating, objects} {
+	for _, part := range []func(context.Context, io.Writer, string, int) error{beside, growth, decoding, emulating, objects, tracing} {
 		if err := part(ctx, w, binary, runs); err != nil {
 			return err
 		}
