@@ -51,10 +51,12 @@ test: tools kernels lint dumps
 	KSLEUTH_REQUIRE_VM=1 go test -tags unicorn -run Unicorn -timeout 30m $(TESTFLAGS) ./emulate
 	$(MAKE) matrix
 
+running := ./ctype ./bpfsys ./bpfexpr ./pcapfilter ./hwbreak ./tracee ./guard ./probe
+
 # What tests of these packages read of the running kernel, on every kernel.
 matrix: kernels
 	go build -o bin/vmexec ./internal/cmd/vmexec
-	for k in 5.10 6.1 6.12 7.2; do go test -exec "$(CURDIR)/bin/vmexec -kernel $$k" $(TESTFLAGS) -run TestRunningKernel ./ctype ./bpfsys; done
+	for k in 5.10 6.1 6.12 7.2; do go test -exec "$(CURDIR)/bin/vmexec -kernel $$k" $(TESTFLAGS) -run TestRunningKernel $(running); done
 
 tools:
 	scripts/tools

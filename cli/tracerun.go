@@ -94,7 +94,12 @@ func (t *tracing) guard() error {
 	}
 	t.gap(err)
 	t.req.Spoils = make(map[*tracee.Function]bool)
-	for _, w := range ws {
+	for i := range ws {
+		w := &ws[i]
+		if w.ID == guard.TailCallTrampoline && t.req.Code.Endless(w.Func) {
+			w.Severity = guard.Unable
+			w.Title = "on this kernel tracing it loses the tail-call count, and its tail calls can go round: nothing would end them but the end of the kernel's stack"
+		}
 		refused := w.Severity == guard.Unable || w.Severity == guard.Refuse && !t.flags.force
 		if refused && w.Func.Refused == nil {
 			w.Func.Refused = &tracee.Refusal{Reason: w.Title, Remedy: w.Remedy}
@@ -238,6 +243,11 @@ func (t *tracing) run() (err error) {
 	return errors.Join(t.end(sum), err)
 }
 
+// beginData is the JSON form of what is observed, once it is.
+type beginData struct {
+	Functions []string `json:"functions"`
+}
+
 // begun says what is observed, and what of that was named is not.
 func (t *tracing) begun(s *trace.Session) {
 	failed := make(map[int]error)
@@ -263,6 +273,8 @@ func (t *tracing) begun(s *trace.Session) {
 		t.note(fmt.Sprintf("the expressions do not fit %d of the functions, which are not observed; --dry-run says why", left))
 	}
 	if t.output == "json" {
+		_ = t.emitJSON("begin", beginData{names}) // programs wait for it
+		_ = t.out.Flush()
 		return
 	}
 	if !t.flags.force && slices.ContainsFunc(t.warnings, func(w guard.Warning) bool { return w.Severity == guard.Refuse }) {
@@ -376,6 +388,9 @@ func (t *tracing) end(sum *trace.Summary) error {
 		lost[l.CPU] = l.Buffer
 	}
 	e.TraceLost(lost)
+	if sum.Missed > 0 {
+		t.note(fmt.Sprintf("%d calls were not seen: the kernel left their programs out, as they were running on the CPU already", sum.Missed))
+	}
 	e.TraceEnd(t.summary(sum))
 	return nil
 }

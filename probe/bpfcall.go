@@ -29,6 +29,7 @@ const (
 	attachFentry      = 24
 	attachFexit       = 25
 	attachKprobeMulti = 42
+	attachFsession    = 58 // 7.0
 
 	kprobeMultiReturn = 1 // BPF_F_KPROBE_MULTI_RETURN
 	logLevelBranch    = 1 // BPF_LOG_LEVEL1

@@ -60,11 +60,12 @@ func TestRunningKernelCalls(t *testing.T) {
 						continue
 					}
 					qt.Assert(t, qt.Equals(e.Kind, probe.Returned))
-					want, err := getpgid(i)
-					if err != nil {
-						qt.Assert(t, qt.Equals(int64(e.Ret), -3)) // -ESRCH
-					} else if i > 0 {
+					switch want, err := getpgid(i); { // other processes come and go
+					case i == 1, i == os.Getpid(), i == c.Process.Pid:
+						qt.Assert(t, qt.IsNil(err))
 						qt.Assert(t, qt.Equals(int(e.Ret), want))
+					case i > 0:
+						qt.Assert(t, qt.IsTrue(int64(e.Ret) >= -3), qt.Commentf("%d", int64(e.Ret))) // -ESRCH
 					}
 				}
 			})
@@ -137,7 +138,7 @@ func word(b []byte, off int) uint64 { return binary.LittleEndian.Uint64(b[off:])
 // TestRunningKernelFilters: generated code decides and shows.
 func TestRunningKernelFilters(t *testing.T) {
 	types := needTracing(t)
-	for _, m := range []probe.Mechanism{probe.Trampoline, probe.KprobeMulti} {
+	for _, m := range []probe.Mechanism{probe.Trampoline, probe.FSession, probe.KprobeMulti} {
 		t.Run(string(m), func(t *testing.T) {
 			if err := probe.Supports(m); err != nil {
 				t.Skip(err)
@@ -224,7 +225,7 @@ func TestRunningKernelSelf(t *testing.T) {
 // TestRunningKernelTree: calls know those they were made in.
 func TestRunningKernelTree(t *testing.T) {
 	types := needTracing(t)
-	for _, m := range []probe.Mechanism{probe.Trampoline, probe.KprobeMulti} {
+	for _, m := range []probe.Mechanism{probe.Trampoline, probe.FSession, probe.KprobeMulti} {
 		t.Run(string(m), func(t *testing.T) {
 			if err := probe.Supports(m); err != nil {
 				t.Skip(err)
@@ -293,20 +294,14 @@ func TestRunningKernelCounts(t *testing.T) {
 	rest(t, s)
 	n, err = s.Counts()
 	qt.Assert(t, qt.IsNil(err))
-	want, total := make(map[uint64]uint64), uint64(0)
-	for i := 1; i < 1000; i++ {
-		r, err := getpgid(i)
-		if err != nil {
-			r = -3
-		}
-		want[uint64(int64(r))]++
-	}
+	total, none := uint64(0), uint64(0)
 	for _, row := range n {
 		total += row.N
-		if row.Ret == ^uint64(2) {
-			qt.Assert(t, qt.Equals(row.N, want[row.Ret]))
+		if int64(row.Ret) == -3 { // -ESRCH
+			none += row.N
 		}
 	}
+	qt.Assert(t, qt.IsTrue(none > 500 && len(n) > 1), qt.Commentf("%v", n))
 	qt.Assert(t, qt.Equals(total, 1000))
 
 	points[0].ExitShow, points[0].SlotBytes = showPID(), 16
@@ -447,4 +442,9 @@ func TestRunningKernelPrompt(t *testing.T) {
 		lost += int(l.Buffer)
 	}
 	qt.Assert(t, qt.Equals(n+lost, burst))
+}
+
+// none wants no call.
+func none() asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
 }

@@ -81,7 +81,7 @@ func registersOf(p *Point) int {
 	case p.Mechanism == KprobeMulti, p.Mechanism == Breakpoint:
 		limit = 6
 	}
-	return min(n, limit)
+	return min(max(n, p.unreliable), limit)
 }
 
 // wordsOf is how many registers an argument takes.

@@ -30,8 +30,10 @@ type step struct {
 // stepsOf are the programs of a point; the last to be attached first.
 func stepsOf(p *Point) []step {
 	switch p.Mechanism {
-	case Trampoline:
+	case Trampoline, FSession:
 		switch {
+		case p.Entry && p.Exit && p.Mechanism == FSession:
+			return []step{{"tramp_session", typeTracing, attachFsession, true}}
 		case p.Entry && p.Exit:
 			return []step{{"tramp_entry", typeTracing, attachFentry, false}, {"tramp_exit", typeTracing, attachFexit, true}}
 		case p.Exit:

@@ -14,7 +14,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define K(name) ({ u64 k_; asm volatile("%0 = %1 ll" : "=r"(k_) : "i"(0x6b736c7500000000 + K_##name)); k_; })
 
 /* Go has the same list: constants.go. */
-enum {
+enum constant {
 	K_POINT,	/* index of the point */
 	K_COOKIE,	/* or the attachment's cookie is the index */
 	K_KIND,		/* of records made at once */
@@ -57,6 +57,7 @@ enum {
 	K_NEEDENTRY,	/* whether a call is wanted shows at its entry only */
 	K_SPENTRY,	/* to add to the stack pointer for the frame's address */
 	K_SPEXIT,
+	K_N
 };
 
 enum { EVENTS, COUNT, HIST };
@@ -105,7 +106,8 @@ struct record {
 	u32 cpu, faults;
 	u64 args[];
 };
-struct record *record_type SEC(".data.types"); /* has the struct described */
+struct record *record_type SEC(".data.types"); /* so that it is described */
+enum constant constant_type SEC(".data.types");
 struct count {
 	u32 point, bucket;
 	u64 ret;
@@ -816,6 +818,10 @@ static __inline u64 frame_of(struct pt_regs *r, u64 adjust)
 SEC("fentry/entry") int tramp_entry(void *ctx) { return on_entry(ctx, TRAMP, number(ctx)); }
 SEC("fexit/exit") int tramp_exit(void *ctx) { return on_exit(ctx, TRAMP, number(ctx)); }
 SEC("fexit/moment") int tramp_moment(void *ctx) { return on_moment(ctx, TRAMP, number(ctx)); }
+SEC("fexit/session") int tramp_session(void *ctx)
+{
+	return bpf_session_is_return(ctx) ? on_exit(ctx, TRAMP, number(ctx)) : on_entry(ctx, TRAMP, number(ctx));
+}
 SEC("kprobe.multi/entry") int regs_entry(struct pt_regs *r) { return on_entry(r, REGS, frame_of(r, K(SPENTRY))); }
 SEC("kprobe.multi/exit") int regs_exit(struct pt_regs *r) { return on_exit(r, REGS, frame_of(r, K(SPEXIT))); }
 SEC("kprobe.multi/moment") int regs_moment(struct pt_regs *r) { return on_moment(r, REGS, frame_of(r, K(SPENTRY))); }

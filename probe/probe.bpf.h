@@ -31,6 +31,9 @@ static void *(*ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)13
 static void (*ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static u64 (*get_attach_cookie)(void *ctx) = (void *)174; /* 5.15 */
 
+/* A function of the kernel (7.0 for what is used here); Go puts its number in. */
+extern _Bool bpf_session_is_return(void *ctx) __attribute__((section(".ksyms")));
+
 /* struct pt_regs of x86-64, which programs of probes and of perf events see. */
 struct pt_regs {
 	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;

@@ -57,6 +57,9 @@ type Point struct {
 	// Packet says which argument is a packet.
 	Packet    PacketKind
 	PacketArg int
+
+	// unreliable is how many arguments its trampoline saves all the same.
+	unreliable int
 }
 
 // A Mode says what becomes of the calls.

@@ -14,6 +14,8 @@ const flagNoSlots = 1
 type decoder struct {
 	layouts []layout
 	comms   map[[16]byte]string
+	last    [16]byte // the last one, which the next is likely to be
+	name    string
 	words   []uint64 // memory for events' arguments
 	bytes   []byte   // and their slots and packets
 }
@@ -107,6 +109,14 @@ func (d *decoder) packet(b, data []byte) *Packet {
 
 // comm returns the text of a thread's name.
 func (d *decoder) comm(b [16]byte) string {
+	if b == d.last && d.name != "" {
+		return d.name
+	}
+	d.last, d.name = b, d.lookup(b)
+	return d.name
+}
+
+func (d *decoder) lookup(b [16]byte) string {
 	if s, ok := d.comms[b]; ok {
 		return s
 	}

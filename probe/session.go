@@ -60,6 +60,9 @@ func Attach(ctx context.Context, cfg Config) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{cfg: cfg, stats: -1}
+	l := &loader{s: s, self: selfID(), targets: make(map[target]int)}
+	defer l.close()
+	l.unreliable(cfg.Points)
 	for i := range cfg.Points {
 		s.layouts = append(s.layouts, newLayout(&cfg, &cfg.Points[i]))
 	}
@@ -67,7 +70,7 @@ func Attach(ctx context.Context, cfg Config) (*Session, error) {
 		s.Close()
 		return nil, err
 	}
-	if err := s.attach(ctx); err != nil {
+	if err := s.attach(ctx, l); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -113,7 +116,9 @@ func (s *Session) prepare() (err error) {
 
 // needsTypes reports whether programs look into structs of the kernel.
 func (s *Session) needsTypes() bool {
-	return s.cfg.Netns != 0 || slices.ContainsFunc(s.cfg.Points, func(p Point) bool { return p.Packet != NoPacket })
+	return s.cfg.Netns != 0 || slices.ContainsFunc(s.cfg.Points, func(p Point) bool {
+		return p.Packet != NoPacket || p.Mechanism == FSession
+	})
 }
 
 // makeMaps makes the maps of probe.bpf.c, those that are not used as small as
@@ -167,15 +172,15 @@ func mapError(spec *ebpf.MapSpec, err error) error {
 	return fmt.Errorf("make map %s of %d entries of %d bytes: %w", spec.Name, spec.MaxEntries, spec.ValueSize, err)
 }
 
-// workers is how many points are attached, or taken off, at once: the kernel
-// waits much of the time.
+// workers is how many points are attached at once; detachers how many are taken
+// off: the kernel waits much of the time.
 func workers() int { return max(4, 2*runtime.NumCPU()) }
+
+const detachers = 64
 
 // attach attaches all points. Those of one mechanism that takes many functions
 // at once, and that need the same programs, share them.
-func (s *Session) attach(ctx context.Context) error {
-	l := &loader{s: s, self: selfID(), targets: make(map[target]int)}
-	defer l.close()
+func (s *Session) attach(ctx context.Context, l *loader) error {
 	single, groups := s.group(l.self)
 	var jobs []func() []PointError
 	for _, points := range groups {
@@ -189,11 +194,11 @@ func (s *Session) attach(ctx context.Context) error {
 			return nil
 		})
 	}
-	if s.cfg.Track && s.needsTypes() {
+	if s.cfg.Track && slices.ContainsFunc(s.cfg.Points, func(p Point) bool { return p.Packet != NoPacket }) {
 		jobs = append(jobs, l.trackJobs()...)
 	}
 	var mu sync.Mutex
-	parallel(len(jobs), func(n int) {
+	parallel(workers(), len(jobs), func(n int) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -250,11 +255,11 @@ func (s *Session) group(self int) (single []int, groups [][]int) {
 	return single, groups
 }
 
-// parallel calls f with 0 to n-1.
-func parallel(n int, f func(int)) {
+// parallel calls f with 0 to n-1, so many at once.
+func parallel(workers, n int, f func(int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(n, workers()) {
+	for range min(n, workers) {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
@@ -316,7 +321,7 @@ func (s *Session) Detach() error {
 		s.set(stateEnds)
 	}
 	errs := make([]error, len(s.links))
-	parallel(len(s.links), func(i int) { errs[i] = s.links[i].Close() })
+	parallel(detachers, len(s.links), func(i int) { errs[i] = s.links[i].Close() })
 	s.links = nil
 	if s.ring != nil {
 		settle()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"unsafe"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,8 +21,44 @@ func Supports(m Mechanism) error {
 		return nil // opening one tells
 	case KprobeMulti:
 		return supportsKprobeMulti()
+	case FSession:
+		return supportsFSession()
 	}
-	return &UnsupportedError{What: string(m), Need: "Linux 7.0"}
+	return &UnsupportedError{What: string(m), Need: "another mechanism"}
+}
+
+// nothing is a program that returns 0.
+func nothing() []byte { return []byte{0xb7, 15: 0, 8: 0x95} }
+
+// supportsFSession loads a program for a function that every kernel has.
+func supportsFSession() error {
+	unsupported := func(err error) error {
+		return &UnsupportedError{What: "fsession program", Need: "Linux 7.0", Err: err}
+	}
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		return unsupported(err)
+	}
+	var ask, target *btf.Func
+	if err := types.TypeByName("bpf_session_is_return", &ask); err != nil {
+		return unsupported(nil)
+	}
+	if err := types.TypeByName("bpf_fentry_test1", &target); err != nil {
+		return unsupported(err)
+	}
+	id, err := types.TypeID(target)
+	if err != nil {
+		return unsupported(err)
+	}
+	p := program{name: "ksleuth_ask", typ: typeTracing, attach: attachFsession, btfID: uint32(id), code: nothing()}
+	fd, err := p.load(nil)
+	if g := general("load a program", err); g != nil {
+		return g
+	}
+	if err != nil {
+		return unsupported(err)
+	}
+	return unix.Close(fd)
 }
 
 // supportsKprobeMulti attaches a program that does nothing to a function that
@@ -30,10 +67,7 @@ func supportsKprobeMulti() error {
 	unsupported := func(err error) error {
 		return &UnsupportedError{What: "kprobe-multi link", Need: "Linux 5.18 (0dcac2725406) with CONFIG_FPROBE", Err: err}
 	}
-	p := program{name: "ksleuth_ask", typ: typeKprobe, attach: attachKprobeMulti, code: []byte{
-		0xb7, 0, 0, 0, 0, 0, 0, 0, // r0 = 0
-		0x95, 0, 0, 0, 0, 0, 0, 0, // exit
-	}}
+	p := program{name: "ksleuth_ask", typ: typeKprobe, attach: attachKprobeMulti, code: nothing()}
 	fd, err := p.load(nil)
 	if g := general("load a program", err); g != nil {
 		return g

@@ -37,6 +37,8 @@ const (
 type templates struct {
 	progs map[string]asm.Instructions
 	maps  map[string]*ebpf.Map
+	// isReturn is the number of bpf_session_is_return in the kernel's BTF.
+	isReturn btf.TypeID
 
 	mu     sync.Mutex
 	linked map[string][]byte // by name, without generated code
@@ -57,6 +59,12 @@ func loadTemplates(kernel *btf.Spec) (*templates, error) {
 		return nil, fmt.Errorf("parse the programs: %w", err)
 	}
 	t := &templates{progs: make(map[string]asm.Instructions), linked: make(map[string][]byte), pruned: make(map[pruned][]byte)}
+	if kernel != nil {
+		var fn *btf.Func
+		if kernel.TypeByName("bpf_session_is_return", &fn) == nil {
+			t.isReturn, _ = kernel.TypeID(fn)
+		}
+	}
 	for name, p := range spec.Programs {
 		t.progs[name] = p.Instructions
 		if kernel == nil {
@@ -140,6 +148,9 @@ func (t *templates) code(name string, gen generated) ([]byte, error) {
 	insns = replace(insns, gen)
 	for i := range insns {
 		ins := &insns[i]
+		if ins.IsKfuncCall() { // there is but one
+			ins.Constant, ins.Offset = int64(t.isReturn), 0
+		}
 		if !ins.IsLoadFromMap() {
 			continue
 		}

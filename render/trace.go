@@ -160,7 +160,7 @@ func (p *Printer) remark(c *trace.Call) (words string, text []sentence) {
 		}
 	}
 	if r := c.Return; r != nil && r.Meaning != "" {
-		if r.Odd {
+		if r.Odd && r.Meaning != trace.NoAction {
 			text = append(text, sentence{text: r.Text + " is " + r.Meaning, bad: true})
 		} else {
 			parts = append(parts, r.Meaning)
@@ -312,6 +312,10 @@ func tailNames(p *Printer, tails []trace.TailCall) string {
 	switch len(tails) {
 	case 0:
 	case 1:
+		if !tails[0].Certain {
+			b.WriteString(p.Dim(" (tail call, not watched)"))
+			break
+		}
 		b.WriteString(p.Dim(" (tail call)"))
 	default:
 		b.WriteString(p.Dim(fmt.Sprintf(" (%d tail calls)", len(tails))))

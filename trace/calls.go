@@ -26,6 +26,9 @@ type Point struct {
 	Values func(slots []byte) []Value
 	// Jumps are its tail calls; nil if it makes none.
 	Jumps *Jumps
+	// Spoiled: being observed, the function may be given a wrong tail-call
+	// count.
+	Spoiled bool
 
 	known *known // what follows from the above, made when first needed
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/ksleuth/ksleuth/bpf"
@@ -44,8 +45,12 @@ type array struct {
 	size  int
 }
 
-// ReadCode reads the code of the BPF programs that functions are of, and the
-// program arrays that it jumps through. With an error comes what was read.
+// maxCode bounds the programs whose code is read.
+const maxCode = 1024
+
+// ReadCode reads the code of the BPF programs that functions are of, the
+// program arrays that it jumps through, and the code of the programs there; of
+// these the same. With an error comes what was read.
 func ReadCode(ctx context.Context, src bpfview.Source, funcs []*tracee.Function) (*Code, error) {
 	c := &Code{progs: make(map[int]*progCode), slots: make(map[int]*array)}
 	var ids []int
@@ -54,26 +59,52 @@ func ReadCode(ctx context.Context, src bpfview.Source, funcs []*tracee.Function)
 			ids = append(ids, f.Prog.ID)
 		}
 	}
-	if len(ids) == 0 {
-		return c, nil
-	}
 	var errs kernel.Errors
+	for len(ids) > 0 && len(c.progs) < maxCode && ctx.Err() == nil {
+		errs.Add(c.readProgs(ids))
+		errs.Add(c.readArrays(ctx, src))
+		ids = c.unread()
+	}
+	return c, errors.Join(ctx.Err(), errs.Err())
+}
+
+// readProgs reads the code of programs.
+func (c *Code) readProgs(ids []int) error {
+	var errs kernel.Errors
+	for _, id := range ids {
+		c.progs[id] = nil // not to be tried again
+	}
 	held, err := bpfsys.Programs(ids...)
 	errs.Add(err)
 	if held == nil {
-		return c, errs.Err()
+		return errs.Err()
 	}
 	defer held.Close()
-	for _, id := range ids {
-		code, err := bpfsys.CodeOf(held, id)
+	for _, p := range held.Objects {
+		code, err := bpfsys.CodeOf(held, p.ID)
 		if err != nil {
 			errs.Add(err)
 			continue
 		}
-		c.progs[id] = readProg(held.Object(id), code)
+		c.progs[p.ID] = readProg(p, code)
 	}
-	errs.Add(c.readArrays(ctx, src))
-	return c, errs.Err()
+	return errs.Err()
+}
+
+// unread are the programs in program arrays whose code was not read.
+func (c *Code) unread() (ids []int) {
+	for _, a := range c.slots {
+		if a == nil {
+			continue
+		}
+		for _, p := range a.progs {
+			if _, tried := c.progs[p.ID]; !tried && !slices.Contains(ids, p.ID) {
+				ids = append(ids, p.ID)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // patchLen is how long the instruction is that becomes the call of a trampoline
@@ -134,21 +165,22 @@ func insnsOf(code *bpfsys.Code, i int) []byte {
 
 // readArrays reads the program arrays that the code jumps through.
 func (c *Code) readArrays(ctx context.Context, src bpfview.Source) error {
+	var ids []int
 	for _, p := range c.progs {
+		if p == nil {
+			continue
+		}
 		for _, f := range p.funcs {
 			for _, s := range f.sites {
-				if s.Map != 0 {
+				if _, tried := c.slots[int(s.Map)]; s.Map != 0 && !tried {
 					c.slots[int(s.Map)] = nil
+					ids = append(ids, int(s.Map))
 				}
 			}
 		}
 	}
-	if len(c.slots) == 0 {
+	if len(ids) == 0 {
 		return nil
-	}
-	var ids []int
-	for id := range c.slots {
-		ids = append(ids, id)
 	}
 	slices.Sort(ids)
 	src.Users = false
@@ -197,6 +229,34 @@ func (c *Code) Entry(f *tracee.Function) uint64 {
 	return 0
 }
 
+// Endless reports whether tail calls that begin in a function's program can go
+// round, so that only their count ends them; or whether that is not known.
+func (c *Code) Endless(f *tracee.Function) bool {
+	const under, done = 1, 2
+	state := make(map[int]int)
+	var round func(prog int) bool
+	round = func(prog int) bool {
+		p := c.progs[prog]
+		if p == nil || state[prog] == under {
+			return true
+		}
+		if state[prog] == done {
+			return false
+		}
+		state[prog] = under
+		for i := range p.funcs {
+			for _, j := range c.targets(&p.funcs[i], func(int) bool { return false }) {
+				if j.Prog != nil && round(j.Prog.ID) {
+					return true
+				}
+			}
+		}
+		state[prog] = done
+		return false
+	}
+	return round(f.Prog.ID)
+}
+
 // Body returns where a trampoline enters a function; 0 if that is not known.
 func (c *Code) Body(f *tracee.Function) uint64 {
 	if code := c.of(f); code != nil {
@@ -224,6 +284,7 @@ func (c *Code) Jumps(f *tracee.Function, observed func(prog, subprog int) bool, 
 		return nil
 	}
 	out := &Jumps{To: c.targets(code, watched), Always: code.always}
+	out.Most = c.most(out.To, nil)
 	p := c.progs[f.Prog.ID]
 	seen := map[int]bool{f.Subprog: true}
 	todo := slices.Clone(code.calls)
@@ -236,6 +297,11 @@ func (c *Code) Jumps(f *tracee.Function, observed func(prog, subprog int) bool, 
 		seen[n] = true
 		if to := c.targets(&p.funcs[n], watched); len(to) > 0 {
 			out.Inner = append(out.Inner, Inner{p.funcs[n].name, to})
+			if m := c.most(to, nil); m < 0 || out.Most < 0 {
+				out.Most = -1
+			} else {
+				out.Most += m
+			}
 		}
 		todo = append(todo, p.funcs[n].calls...)
 	}
@@ -243,6 +309,28 @@ func (c *Code) Jumps(f *tracee.Function, observed func(prog, subprog int) bool, 
 		return nil
 	}
 	return out
+}
+
+// most returns how many tail calls one can lead to, of which these are the
+// targets: itself, and those that the main functions of the programs entered
+// make in turn. It is -1 where they go round, or code was not read.
+func (c *Code) most(to []Jump, way []int) int {
+	most := 0
+	for _, j := range to {
+		if j.Prog == nil {
+			continue
+		}
+		p := c.progs[j.Prog.ID]
+		if p == nil || len(p.funcs) == 0 || slices.Contains(way, j.Prog.ID) {
+			return -1
+		}
+		on := c.most(c.targets(&p.funcs[0], func(int) bool { return false }), append(slices.Clone(way), j.Prog.ID))
+		if on < 0 {
+			return -1
+		}
+		most = max(most, 1+on)
+	}
+	return most
 }
 
 // targets are the elements of program arrays that a function jumps to.

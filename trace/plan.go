@@ -77,6 +77,7 @@ type Observed struct {
 	Point     int             // index into Config.Points; -1 if it is not observed
 	Slots     []bpfexpr.Slot  // where the values of expressions are
 	Jumps     *Jumps          // the tail calls it can make; nil if none
+	Spoiled   bool            // it may be given a wrong tail-call count, as it is observed
 	Refused   *tracee.Refusal // why it is not
 	Err       error           // the same, where an expression does not fit it
 }
@@ -247,7 +248,7 @@ var packetABI = pcapfilter.ABI{Start: probe.PacketStart, Head: probe.PacketHead,
 
 // observe decides how a function is observed.
 func (c *compiler) observe(f *tracee.Function) Observed {
-	o := Observed{Func: f, Role: Called, Point: -1, Refused: f.Refused}
+	o := Observed{Func: f, Role: Called, Point: -1, Spoiled: c.Spoils[f], Refused: f.Refused}
 	if f.Refused != nil {
 		return o
 	}

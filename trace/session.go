@@ -95,7 +95,7 @@ func (p *Plan) points(types *ctype.Types) ([]Point, error) {
 			continue
 		}
 		c := p.Config.Points[o.Point]
-		pt := Point{Func: o.Func, Packet: c.Packet, PacketArg: c.PacketArg, Jumps: o.Jumps}
+		pt := Point{Func: o.Func, Packet: c.Packet, PacketArg: c.PacketArg, Jumps: o.Jumps, Spoiled: o.Spoiled}
 		if o.Func.Stub != nil {
 			pt.Type = o.Func.Stub.Type
 		}
@@ -209,34 +209,43 @@ func (s *Session) Run(ctx context.Context, sink Sink) (*Summary, error) {
 var errEnough = errors.New("enough calls")
 
 // read tells calls as they end.
-func (s *Session) read(ctx context.Context, over func(error)) error {
+func (s *Session) read(ctx context.Context, tooMany func(error)) error {
 	sweep := time.Now().Add(sweepEvery)
 	rate := rateMeter{limit: s.set.MaxRate}
 	for {
-		wait, cancel := context.WithDeadline(ctx, sweep)
-		e, err := s.probe.Read(wait)
-		cancel()
-		switch {
-		case err == nil:
-			if err := s.add(&e); errors.Is(err, errEnough) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-		case errors.Is(err, io.EOF), ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, context.DeadlineExceeded):
+		over, err := s.readUntil(ctx, sweep)
+		if over || err != nil {
 			return err
 		}
-		if now := time.Now(); !now.Before(sweep) {
-			sweep = now.Add(sweepEvery)
-			if err := s.sweep(); err != nil {
-				return err
-			}
-			if err := rate.check(s.probe, &s.plan.Config, now); err != nil {
-				over(err)
-				return nil
-			}
+		now := time.Now()
+		sweep = now.Add(sweepEvery)
+		if err := s.sweep(); err != nil {
+			return err
+		}
+		if err := rate.check(s.probe, &s.plan.Config, now); err != nil {
+			tooMany(err)
+			return nil
+		}
+	}
+}
+
+// readUntil tells calls until a moment, or until all is over.
+func (s *Session) readUntil(ctx context.Context, moment time.Time) (over bool, err error) {
+	wait, cancel := context.WithDeadline(ctx, moment)
+	defer cancel()
+	for {
+		e, err := s.probe.Read(wait)
+		if err == nil {
+			err = s.add(&e)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF), errors.Is(err, errEnough), ctx.Err() != nil:
+			return true, nil
+		case errors.Is(err, context.DeadlineExceeded):
+			return false, nil
+		default:
+			return true, err
 		}
 	}
 }

@@ -16,6 +16,10 @@ type Jumps struct {
 	To []Jump
 	// Always: its code has no way to its end that leaves its tail calls out.
 	Always bool
+	// Most is how many tail calls can follow from one call of the function,
+	// without those of functions that are observed themselves; -1 if there is
+	// no bound to be found.
+	Most int
 	// Inner are functions that are not observed and are called by it, or by
 	// others that are not observed, and make tail calls.
 	Inner []Inner
@@ -47,6 +51,8 @@ const maxTailCalls = 33
 type run struct {
 	path  int  // those on the way down to a call
 	total *int // all, in the order of time
+	// few: there cannot be as many as the kernel has a limit for.
+	few bool
 }
 
 // A level is code that can be running in a frame: the call's own, or what took
@@ -79,7 +85,10 @@ func (a *Assembler) resolve(n *node, r run) {
 	f := &frame{levels: []level{{name: n.call.Function, point: n.point}}}
 	for _, k := range n.kids {
 		if !k.call.Jumped || !n.ofBPF() {
-			a.resolve(k, run{r.path + f.made, r.total})
+			a.resolve(k, run{r.path + f.made, r.total, r.few})
+			if ret := k.call.Return; ret != nil && ret.Odd && k.ofBPF() && n.ofBPF() {
+				ret.Meaning = NoAction // what comes of it is its caller's to say
+			}
 			n.call.Calls = append(n.call.Calls, k.call)
 			continue
 		}
@@ -92,7 +101,7 @@ func (a *Assembler) resolve(n *node, r run) {
 	if f.made > 0 && !f.maybe {
 		n.point.decided(n.call.Return)
 	}
-	a.refused(n, f, run{r.path + f.made, r.total})
+	a.refused(n, f, run{r.path + f.made, r.total, r.few})
 	oddReason(n.call)
 }
 
@@ -211,6 +220,34 @@ func (f *frame) place(t *TailCall, ways []way) {
 	t.Map, t.MapID, t.Index = j.Map, j.MapID, index
 }
 
+// few says whether a tree of calls is too small for the kernel's limit of tail
+// calls to have been reached in it.
+func few(n *node) bool {
+	most, ok := mostJumps(n)
+	return ok && most < maxTailCalls
+}
+
+// mostJumps returns how many tail calls there can have been in a tree of calls.
+func mostJumps(n *node) (most int, ok bool) {
+	if n.point.Spoiled {
+		return 0, false
+	}
+	if j := n.point.Jumps; j != nil {
+		if j.Most <= 0 && len(j.To)+len(j.Inner) > 0 {
+			return 0, false
+		}
+		most = j.Most
+	}
+	for _, k := range n.kids {
+		m, ok := mostJumps(k)
+		if !ok {
+			return 0, false
+		}
+		most += m
+	}
+	return most, true
+}
+
 // refused says of the code that returned from a call, if it can make tail
 // calls, that it made none, or why that is not known.
 func (a *Assembler) refused(n *node, f *frame, r run) {
@@ -228,6 +265,14 @@ func (a *Assembler) refused(n *node, f *frame, r run) {
 	proven := why != nil && why.Proven
 	switch {
 	case proven:
+	case len(unwatched) > 0 && r.few && j.Always && len(j.To) == 1 && last.point == n.point && !a.doubtful(n.call):
+		// Its slot was not empty and the limit is far: nothing else can have
+		// answered.
+		n.call.Tail = append(n.call.Tail, TailCall{
+			Prog: *full[0].Prog, Map: full[0].Map, MapID: full[0].MapID, Index: full[0].Index, At: begin(n.call),
+		})
+		n.point.decided(n.call.Return)
+		return
 	case len(unwatched) > 0:
 		n.call.TailNote = fmt.Sprintf("%s can make a tail call to %s, which is not watched", last.name, targets(unwatched))
 		return
@@ -285,6 +330,10 @@ func targets(to []Jump) string {
 	}
 	return strings.Join(names, "")
 }
+
+// NoAction is the meaning of a value that is none of the actions of a program's
+// type, and is returned to other code of the program.
+const NoAction = "no action"
 
 // oddReason says of a value that is no action where it comes from.
 func oddReason(c *Call) {

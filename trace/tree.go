@@ -266,7 +266,7 @@ func (a *Assembler) doubtful(c *Call) bool {
 // its tail calls.
 func (a *Assembler) finish(n *node) {
 	total := 0
-	a.resolve(n, run{total: &total})
+	a.resolve(n, run{total: &total, few: few(n)})
 }
 
 // ofBPF says whether a call is one of a function of a BPF program.

@@ -489,3 +489,44 @@ func TestPathIsBounded(t *testing.T) {
 	qt.Check(t, qt.IsTrue(len(path) < 1100))
 	qt.Check(t, qt.IsTrue(strings.HasSuffix(path, " ...")))
 }
+
+// TestNotWatched: who answered a tail call that nothing watches follows from
+// the code, if it makes the call whatever happens and the limit is far.
+func TestNotWatched(t *testing.T) {
+	prog := func() *trace.Program { return &trace.Program{ID: 2, Name: "xdp_mod", Type: "xdp"} }
+	to := trace.Jump{Map: "jmp", MapID: 5, Index: 12, Prog: prog()}
+	for _, tc := range []struct {
+		name  string
+		jumps trace.Jumps
+		spoil bool
+		calls int
+		want  int // tail calls told of each
+	}{
+		{"follows", trace.Jumps{To: []trace.Jump{to}, Always: true, Most: 1}, false, 1, 1},
+		{"often", trace.Jumps{To: []trace.Jump{to}, Always: true, Most: 1}, false, 32, 1},
+		{"too often", trace.Jumps{To: []trace.Jump{to}, Always: true, Most: 1}, false, 33, 0},
+		{"a chain", trace.Jumps{To: []trace.Jump{to}, Always: true, Most: 33}, false, 1, 0},
+		{"no bound", trace.Jumps{To: []trace.Jump{to}, Always: true, Most: -1}, false, 1, 0},
+		{"avoidable", trace.Jumps{To: []trace.Jump{to}, Most: 1}, false, 1, 0},
+		{"empty", trace.Jumps{To: []trace.Jump{{Map: "jmp", MapID: 5, Index: 12}}, Always: true}, false, 1, 0},
+		{"two slots", trace.Jumps{To: []trace.Jump{to, to}, Always: true, Most: 1}, false, 1, 0},
+		{"spoiled", trace.Jumps{To: []trace.Jump{to}, Always: true, Most: 1}, true, 1, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			main := &tracee.Function{Kind: tracee.Program, Name: "main", Prog: &bpf.Program{ID: 1, Type: "xdp"}}
+			stub := &tracee.Function{Kind: tracee.Subprogram, Name: "stub", Prog: main.Prog, Subprog: 1}
+			a := trace.NewAssembler(&trace.Decoder{Points: []trace.Point{{Func: main}, {Func: stub, Jumps: &tc.jumps, Spoiled: tc.spoil}}}, trace.Options{Tree: true})
+			root := probe.CallID{Frame: 1 << 20, Start: 10}
+			for i := range tc.calls {
+				at := uint64(20 + 10*i)
+				qt.Assert(t, qt.HasLen(a.Add(&probe.Event{Kind: probe.Returned, Point: 1, Call: probe.CallID{Frame: 1 << 10, Start: at}, Parent: root, Start: at, End: at + 5}), 0))
+			}
+			calls := a.Add(&probe.Event{Kind: probe.Returned, Point: 0, Call: root, Start: 10, End: 10000})
+			qt.Assert(t, qt.HasLen(calls, 1))
+			qt.Assert(t, qt.HasLen(calls[0].Calls, tc.calls))
+			for _, c := range calls[0].Calls {
+				qt.Check(t, qt.HasLen(c.Tail, tc.want))
+			}
+		})
+	}
+}
