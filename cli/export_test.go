@@ -9,9 +9,11 @@ import (
 	"github.com/ksleuth/ksleuth/bpf"
 	"github.com/ksleuth/ksleuth/disasm"
 	"github.com/ksleuth/ksleuth/graph"
+	"github.com/ksleuth/ksleuth/guard"
 	"github.com/ksleuth/ksleuth/kobj"
 	"github.com/ksleuth/ksleuth/report"
 	"github.com/ksleuth/ksleuth/rerun"
+	"github.com/ksleuth/ksleuth/trace"
 )
 
 // JSONTypes returns an empty value of each type that -o json prints, by the
@@ -37,6 +39,14 @@ func JSONTypes() map[string]any {
 		"trampoline": &bpf.Trampoline{},
 		"graph":      &graph.Graph{},
 		"capture":    &captureData{},
+		"call":       &trace.Call{},
+		"target":     &targetData{},
+		"warning":    &guard.Warning{},
+		"begin":      &beginData{},
+		"count":      &trace.CountRow{},
+		"hist":       &trace.Histogram{},
+		"lost":       &trace.Lost{},
+		"summary":    &trace.Summary{},
 		"note":       &noteData{},
 		"error":      &errorData{},
 	}

@@ -26,19 +26,21 @@ type jsonField struct {
 	optional   bool
 }
 
-// jsonFields lists the fields of a Go type as encoding/json writes them.
-func jsonFields(t reflect.Type, prefix string) []jsonField {
+// jsonFields lists the fields of a Go type as encoding/json writes them. Of a
+// type in itself, as calls made in a call, only the outer fields are listed.
+func jsonFields(t reflect.Type, prefix string, around ...reflect.Type) []jsonField {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || isText(t) {
+	if t.Kind() != reflect.Struct || isText(t) || slices.Contains(around, t) {
 		return nil
 	}
+	around = append(slices.Clone(around), t)
 	var out []jsonField
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if f.Anonymous {
-			out = append(out, jsonFields(f.Type, prefix)...)
+			out = append(out, jsonFields(f.Type, prefix, around...)...)
 			continue
 		}
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -48,9 +50,9 @@ func jsonFields(t reflect.Type, prefix string) []jsonField {
 		path := prefix + name
 		out = append(out, jsonField{path, kindOf(f.Type), opts == "omitempty" || opts == "omitzero"})
 		if elem := f.Type; elem.Kind() == reflect.Slice {
-			out = append(out, jsonFields(elem.Elem(), path+"[].")...)
+			out = append(out, jsonFields(elem.Elem(), path+"[].", around...)...)
 		} else {
-			out = append(out, jsonFields(elem, path+".")...)
+			out = append(out, jsonFields(elem, path+".", around...)...)
 		}
 	}
 	return out

@@ -100,7 +100,7 @@ what stands in memory then.`,
 	fl.IntVar(&f.calls, "calls", 0, "end after `N` calls were shown")
 	fl.Uint64Var(&f.maxRate, "max-rate", 0, "detach if there are more than `N` calls a second")
 	fl.StringVar(&f.buffer, "buffer", "8M", "`SIZE` of the buffer between kernel and ksleuth")
-	fl.StringVar(&f.by, "by", "", "the only way to attach: `fentry|fsession|kprobe-multi`")
+	fl.StringVar(&f.by, "by", "", "the only `WAY` to attach: fentry, fsession or kprobe-multi")
 	fl.BoolVar(&f.force, "force", false, "attach even where that changes what a program does")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be attached and how, and attach nothing")
 	return c

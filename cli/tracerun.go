@@ -129,7 +129,7 @@ func (t *tracing) dryRun() error {
 				return err
 			}
 		}
-		return emitAll(t.app, "warning", t.warnings)
+		return emitAll(t.app, "warning", t.telling())
 	}
 	p := t.printer()
 	var rows []render.TracePlanRow
@@ -142,9 +142,9 @@ func (t *tracing) dryRun() error {
 		rows = append(rows, render.TracePlanRow{Function: d.Function, Kind: d.Kind, Mechanism: d.Mechanism, Note: note})
 	}
 	p.TracePlan(rows)
-	if len(t.warnings) > 0 {
+	if ws := t.telling(); len(ws) > 0 {
 		p.Line("")
-		p.GuardWarnings(t.warnings, t.flags.force)
+		p.GuardWarnings(ws, t.flags.force)
 	}
 	return nil
 }
@@ -196,11 +196,17 @@ func (t *tracing) nothing() error {
 	return &statusError{status, fmt.Errorf("%s: %s", text, strings.Join(why, "; "))}
 }
 
+// telling are the warnings that are to be told: what only concerns functions
+// that a breakpoint sees is not.
+func (t *tracing) telling() []guard.Warning {
+	return slices.DeleteFunc(slices.Clone(t.warnings), func(w guard.Warning) bool {
+		return w.Severity == guard.Unseen && t.watched(w.Func)
+	})
+}
+
 // tellWarnings says what is to be known before.
 func (t *tracing) tellWarnings() {
-	told := slices.DeleteFunc(slices.Clone(t.warnings), func(w guard.Warning) bool {
-		return w.Severity == guard.Costly && t.flags.maxRate == 0 || w.Severity == guard.Unseen && t.watched(w.Func)
-	})
+	told := t.telling()
 	if t.output == "json" {
 		_ = emitAll(t.app, "warning", told)
 		return
