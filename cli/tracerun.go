@@ -12,6 +12,7 @@ import (
 	"github.com/ksleuth/ksleuth/guard"
 	"github.com/ksleuth/ksleuth/hwbreak"
 	"github.com/ksleuth/ksleuth/knownbug"
+	"github.com/ksleuth/ksleuth/pcapfilter"
 	"github.com/ksleuth/ksleuth/probe"
 	"github.com/ksleuth/ksleuth/render"
 	"github.com/ksleuth/ksleuth/trace"
@@ -41,6 +42,9 @@ func (a *app) trace(args []string, f *traceFlags) (err error) {
 	if t.req, err = f.request(); err != nil {
 		return err
 	}
+	if err := probe.Permitted(); err != nil {
+		return err // in one line, before much else is found not to be permitted
+	}
 	if err := t.resolve(args); err != nil {
 		return err
 	}
@@ -48,7 +52,7 @@ func (a *app) trace(args []string, f *traceFlags) (err error) {
 		return err
 	}
 	if t.plan, err = trace.NewPlan(t.req); err != nil {
-		return asked(err)
+		return traceUsage(err)
 	}
 	if f.dryRun {
 		return t.dryRun()
@@ -75,7 +79,15 @@ func (t *tracing) resolve(args []string) (err error) {
 	code, err := trace.ReadCode(t.ctx, t.src, t.req.Funcs)
 	t.gap(err)
 	t.req.Code = code
-	t.req.Supports = probe.Supports
+	known := make(map[probe.Mechanism]error) // asking the kernel costs
+	t.req.Supports = func(m probe.Mechanism) error {
+		err, ok := known[m]
+		if !ok {
+			err = probe.Supports(m)
+			known[m] = err
+		}
+		return err
+	}
 	n, err := hwbreak.Free()
 	if err != nil {
 		t.log.Debug("no breakpoints", "reason", err)
@@ -193,6 +205,9 @@ func (t *tracing) nothing() error {
 		status = StatusFault
 		return &statusError{status, errors.New(text + "; --force attaches all the same")}
 	}
+	if slices.ContainsFunc(t.warnings, func(w guard.Warning) bool { return w.Severity == guard.Unable }) {
+		return &statusError{status, errors.New(text)} // why has been told
+	}
 	return &statusError{status, fmt.Errorf("%s: %s", text, strings.Join(why, "; "))}
 }
 
@@ -298,6 +313,7 @@ func (t *tracing) begun(s *trace.Session) {
 // symbolizer names addresses of stacks and pointers to code.
 func (t *tracing) symbolizer() func(uint64) (string, uint64, bool) {
 	if t.kernel != nil {
+		t.kernel.Refresh() // there are new trampolines
 		return func(addr uint64) (string, uint64, bool) {
 			s, off, ok := t.kernel.Symbolize(addr)
 			return s.Name, off, ok
@@ -408,6 +424,11 @@ func (t *tracing) summary(sum *trace.Summary) render.TraceSummary {
 	for _, c := range sum.Counts {
 		out.Calls += c.Count
 	}
+	for _, h := range sum.Hists {
+		for _, b := range h.Buckets {
+			out.Calls += b.Count
+		}
+	}
 	if sum.Calls > 0 && sum.Runs > 0 {
 		out.Cost = float64(sum.RunTime) / float64(sum.Runs)
 	}
@@ -417,10 +438,13 @@ func (t *tracing) summary(sum *trace.Summary) render.TraceSummary {
 // traceUsage marks the error of a search for what the command line names.
 func traceUsage(err error) error {
 	var none *tracee.NotFoundError
-	if errors.As(err, &none) || errors.Is(err, ctype.ErrNotFound) {
+	var pattern *tracee.PatternError
+	var many *tracee.LimitError
+	var filter *pcapfilter.Error
+	if errors.As(err, &none) || errors.As(err, &pattern) || errors.As(err, &many) || errors.As(err, &filter) || errors.Is(err, ctype.ErrNotFound) {
 		return usage(err)
 	}
-	return err
+	return asked(err)
 }
 
 // stream makes what is written appear at once: no pager, no line of progress.

@@ -1,10 +1,12 @@
 package probe
 
 import (
+	"errors"
 	"os"
 	"unsafe"
 
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +27,21 @@ func Supports(m Mechanism) error {
 		return supportsFSession()
 	}
 	return &UnsupportedError{What: string(m), Need: "another mechanism"}
+}
+
+// Permitted returns why this process may not observe calls: a
+// [*PermissionError], a [*LockdownError] or a [*MemlockError]; nil if it may. It
+// loads a program that does nothing, and attaches it to nothing.
+func Permitted() error {
+	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, unix.EPERM) {
+		return &MemlockError{err}
+	}
+	p := program{name: "ksleuth_ask", typ: typeKprobe, code: nothing()}
+	fd, err := p.load(nil)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return general("load a BPF program", err)
 }
 
 // nothing is a program that returns 0.

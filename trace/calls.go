@@ -126,7 +126,7 @@ func (d *Decoder) Call(e *probe.Event) *Call {
 	if e.Kind == probe.Returned {
 		c.Return = p.result(e.Ret)
 	}
-	c.Stack = d.stack(e.Stack)
+	c.Stack = d.stack(p.Func, e.Stack)
 	return c
 }
 
@@ -167,16 +167,23 @@ func (d *Decoder) packet(p *probe.Packet) *Packet {
 	return out
 }
 
-func (d *Decoder) stack(addrs []uint64) []Frame {
+// stack names the callers of a function. What stands in front of it on its own
+// stack is how it is observed.
+func (d *Decoder) stack(f *tracee.Function, addrs []uint64) []Frame {
 	var out []Frame
 	for _, a := range addrs {
-		f := Frame{Addr: mem.Addr(a)}
+		fr := Frame{Addr: mem.Addr(a)}
 		if d.Symbol != nil {
 			if name, off, ok := d.Symbol(a); ok {
-				f.Symbol, f.Offset = name, off
+				fr.Symbol, fr.Offset = name, off
 			}
 		}
-		out = append(out, f)
+		start := uint64(f.Addr)
+		if inside := start != 0 && a >= start && a < start+uint64(f.Len); inside || f.Kind == tracee.Kernel && fr.Symbol == f.Name {
+			out = nil
+			continue
+		}
+		out = append(out, fr)
 	}
 	return out
 }

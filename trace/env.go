@@ -125,7 +125,7 @@ func (e *env) Var(name string) (bpfexpr.Var, error) {
 	if len(near) == 0 {
 		near = slices.Clone(e.names)
 	}
-	return bpfexpr.Var{}, &ctype.NotFoundError{Kind: fmt.Sprintf("name in a call of %v", e.f), Name: name, Suggestions: near}
+	return bpfexpr.Var{}, &ctype.NotFoundError{Kind: fmt.Sprintf("parameter or variable of %v", e.f), Name: name, Suggestions: near}
 }
 
 // Member implements [bpfexpr.Env]: members of what BPF programs see as their
