@@ -291,7 +291,7 @@ func (t *tracing) begun(s *trace.Session) {
 		}
 	}
 	if left > 0 {
-		t.note(fmt.Sprintf("the expressions do not fit %d of the functions, which are not observed; --dry-run says why", left))
+		t.note(fmt.Sprintf("what is filtered by or shown does not fit %d of the functions, which are not observed; --dry-run says why", left))
 	}
 	if t.output == "json" {
 		_ = t.emitJSON("begin", beginData{names}) // programs wait for it
@@ -441,7 +441,8 @@ func traceUsage(err error) error {
 	var pattern *tracee.PatternError
 	var many *tracee.LimitError
 	var filter *pcapfilter.Error
-	if errors.As(err, &none) || errors.As(err, &pattern) || errors.As(err, &many) || errors.As(err, &filter) || errors.Is(err, ctype.ErrNotFound) {
+	var packet *trace.NoPacketError
+	if errors.As(err, &none) || errors.As(err, &pattern) || errors.As(err, &many) || errors.As(err, &filter) || errors.As(err, &packet) || errors.Is(err, ctype.ErrNotFound) {
 		return usage(err)
 	}
 	return asked(err)

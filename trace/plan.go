@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,11 +105,7 @@ func NewPlan(r Request) (*Plan, error) {
 	}
 	var unfit error
 	for _, f := range r.Funcs {
-		o := c.observe(f)
-		if o.Err != nil && unfit == nil {
-			unfit = o.Err
-		}
-		p.Observed = append(p.Observed, o)
+		p.Observed = append(p.Observed, c.observe(f))
 	}
 	p.Observed = c.watch(p.Observed)
 	c.jumps(p.Observed)
@@ -122,7 +117,9 @@ func NewPlan(r Request) (*Plan, error) {
 		pt, err := c.point(o)
 		if err != nil {
 			o.Mechanism, o.Err = "", err
-			unfit = cmp.Or(unfit, err)
+			if unfit == nil {
+				unfit = err
+			}
 			continue
 		}
 		o.Point = len(p.Config.Points)
@@ -360,6 +357,9 @@ func (c *compiler) point(o *Observed) (probe.Point, error) {
 	if c.Packets || c.PacketFilter != "" || c.Track {
 		pt.Packet, pt.PacketArg = packetArg(f)
 	}
+	if pt.Packet == probe.NoPacket && (c.PacketFilter != "" || c.Track) {
+		return pt, &NoPacketError{f.String()}
+	}
 	plan, err := bpfexpr.Compile(newEnv(f, c.Types, regs), bpfexpr.Input{Filter: c.filter, Show: c.show}, bpfexpr.Options{
 		ExitOnly: !pt.Entry, Faults: probe.CallFaults,
 	})
@@ -369,6 +369,15 @@ func (c *compiler) point(o *Observed) (probe.Point, error) {
 	pt.Filter, pt.Show, pt.ExitFilter, pt.ExitShow = plan.Filter, plan.Show, plan.ExitFilter, plan.ExitShow
 	pt.SlotBytes, o.Slots = plan.Bytes, plan.Slots
 	return pt, nil
+}
+
+// A NoPacketError says that packets were asked for, of which a function knows
+// nothing.
+type NoPacketError struct{ Function string }
+
+// Error says what is missing.
+func (e *NoPacketError) Error() string {
+	return e.Function + ": none of its arguments is a packet (sk_buff, xdp_buff, xdp_frame) that could be filtered or tracked"
 }
 
 // needsEntry reports whether calls must be seen when they begin.

@@ -3,7 +3,6 @@ package judge
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -184,10 +183,7 @@ func returns(c *trace.Call, n map[string]map[string]uint64) {
 // verdict is attributed and none is lost, by the counters that the programs
 // keep. KSLEUTH_LONG=1 makes it 10,000 packets.
 func TestTraceDispatcher(t *testing.T) {
-	n := 500
-	if os.Getenv("KSLEUTH_LONG") == "1" {
-		n = 10000
-	}
+	n := dispatcherPackets()
 	for _, kernel := range matrix {
 		t.Run(kernel, func(t *testing.T) {
 			g := bootScene(t, kernel, nil)
