@@ -154,7 +154,7 @@ func (c *Config) constantsOf(i int, l *layout, self int) values {
 		v[kComm], v[kComm0], v[kComm1] = 1, binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])
 	}
 	kernel := p.Func.Kind == tracee.Kernel || p.Func.Kind == tracee.Tracepoint
-	if kernel && c.PID != self {
+	if kernel && c.PID != self && c.Mode == Events { // to count calls makes none
 		v[kSelf] = uint64(self)
 		if p.Func.Types != nil {
 			if off, err := p.Func.Types.Offsetof("task_struct", "stack"); err == nil {
