@@ -259,7 +259,7 @@ func (t *tracing) run() (err error) {
 	t.stream()
 	t.tellWarnings()
 	t.begun(s)
-	sum, err := s.Run(t.ctx, trace.Sink{Call: t.call, Note: t.note})
+	sum, err := s.Run(t.ctx, trace.Sink{Call: t.call, Note: t.note, Idle: t.out.Flush})
 	t.stream()
 	return errors.Join(t.end(sum), err)
 }
@@ -354,13 +354,10 @@ func (t *tracing) call(c *trace.Call) error {
 		}
 	}
 	if t.output == "json" {
-		if err := t.emitJSON("call", c); err != nil {
-			return err
-		}
-	} else {
-		t.printer().TraceCall(c, render.TraceOptions{Flat: t.flags.flat || t.flags.exitOnly})
+		return t.emitJSON("call", c)
 	}
-	return t.out.Flush()
+	t.printer().TraceCall(c, render.TraceOptions{Flat: t.flags.flat || t.flags.exitOnly})
+	return nil
 }
 
 func (t *tracing) tally(c *trace.Call) {

@@ -311,6 +311,13 @@ func (s *Session) Read(ctx context.Context) (Event, error) {
 	}
 }
 
+// Waiting reports whether the next Read returns at once.
+func (s *Session) Waiting() bool {
+	s.read.Lock()
+	defer s.read.Unlock()
+	return s.ring != nil && s.ring.more()
+}
+
 // Detach ends the observation. Calls that have not returned are what Open then
 // tells.
 func (s *Session) Detach() error {

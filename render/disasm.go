@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/ksleuth/ksleuth/disasm"
 	"github.com/ksleuth/ksleuth/mem"
 )
@@ -80,10 +78,10 @@ func newListingWriter(p *Printer, l disasm.Listing, o ListingOptions) *listingWr
 	if o.Arrows {
 		w.arrows = newArrows(l)
 	}
-	w.prefix = lipgloss.Width(w.head(0, w.arrows.above(0)))
+	w.prefix = displayWidth(w.head(0, w.arrows.above(0)))
 	widest := 0
 	for i := range l.Lines {
-		if n := lipgloss.Width(w.instruction(i)); n <= widestText {
+		if n := displayWidth(w.instruction(i)); n <= widestText {
 			widest = max(widest, n)
 		}
 	}
@@ -144,7 +142,7 @@ func (w *listingWriter) above(i int, text string) {
 }
 
 func (w *listingWriter) add(i int, text string) {
-	w.rows = append(w.rows, listingRow{text, lipgloss.Width(text), i})
+	w.rows = append(w.rows, listingRow{text, displayWidth(text), i})
 }
 
 // gaps writes what is missing in front of line i.
@@ -234,7 +232,7 @@ func (w *listingWriter) annotate(rows []listingRow, last int, note string) []lis
 	const lead = 2 // columns of what leads to the code
 	column := w.column
 	if column == 0 {
-		column = w.below(rows, lead+lipgloss.Width(Clean(note)))
+		column = w.below(rows, lead+displayWidth(Clean(note)))
 	}
 	text := Wrap(Clean(note), Width-column-lead)
 	var out []listingRow
@@ -257,7 +255,7 @@ func (w *listingWriter) annotate(rows []listingRow, last int, note string) []lis
 		}
 		r := &out[at]
 		r.text += strings.Repeat(" ", column-r.width) + w.p.Dim(mark+body)
-		r.width = column + lead + lipgloss.Width(body)
+		r.width = column + lead + displayWidth(body)
 	}
 	return out
 }
@@ -279,7 +277,7 @@ func (w *listingWriter) below(rows []listingRow, n int) int {
 // extra is an empty row below a line.
 func (w *listingWriter) extra(line int) listingRow {
 	text := strings.TrimRight(w.head(-1, w.arrows.above(line+1)), " ")
-	return listingRow{text, lipgloss.Width(text), line}
+	return listingRow{text, displayWidth(text), line}
 }
 
 // bracket joins the rows of a note.

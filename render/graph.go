@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/ksleuth/ksleuth/graph"
 )
 
@@ -390,10 +388,10 @@ func (t treePrinter) leaves(nodes []*graph.Node) []span {
 
 // fits says whether a branch has room for its leaves on its own line.
 func fits(first string, parts ...[]span) bool {
-	n := lipgloss.Width(first) + 5
+	n := displayWidth(first) + 5
 	for _, part := range parts {
 		for _, s := range part {
-			n += lipgloss.Width(s.text) + 1
+			n += displayWidth(s.text) + 1
 		}
 	}
 	return n <= Width

@@ -2,8 +2,6 @@ package render
 
 import (
 	"strings"
-
-	"charm.land/lipgloss/v2"
 )
 
 // A span is text of one style. Lines break at its blanks.
@@ -19,7 +17,7 @@ func (t treePrinter) named(s string) span { return span{s, t.Name} }
 // words writes words over as many lines as they need, of which the first
 // begins with first and the others with rest.
 func (t treePrinter) words(first, rest string, head, details []span) {
-	l := treeLine{t: t, rest: pad(rest, lipgloss.Width(first)+2)}
+	l := treeLine{t: t, rest: pad(rest, displayWidth(first)+2)}
 	l.begin(first)
 	for i, s := range append(head, details...) {
 		gap := 1
@@ -46,13 +44,13 @@ type treeLine struct {
 func (l *treeLine) begin(s string) {
 	l.text.Reset()
 	l.text.WriteString(l.t.Dim(s))
-	l.width, l.empty = lipgloss.Width(s), true
+	l.width, l.empty = displayWidth(s), true
 }
 
 func (l *treeLine) end() { l.t.Line(strings.TrimRight(l.text.String(), " ")) }
 
 func (l *treeLine) put(w string, style func(string) string, gap int) {
-	n := lipgloss.Width(w)
+	n := displayWidth(w)
 	if !l.empty && l.width+gap+n > Width {
 		l.end()
 		l.begin(l.rest)
@@ -62,7 +60,7 @@ func (l *treeLine) put(w string, style func(string) string, gap int) {
 	}
 	if room := Width - l.width - gap; n > room {
 		w = cutWord(w, room)
-		n = lipgloss.Width(w)
+		n = displayWidth(w)
 	}
 	l.text.WriteString(strings.Repeat(" ", gap) + style(w))
 	l.width += gap + n
@@ -73,7 +71,7 @@ func (l *treeLine) put(w string, style func(string) string, gap int) {
 func cutWord(s string, width int) string {
 	out := ""
 	for _, r := range s {
-		if lipgloss.Width(out+string(r)) > width-1 {
+		if displayWidth(out+string(r)) > width-1 {
 			break
 		}
 		out += string(r)

@@ -109,14 +109,14 @@ type nextStep struct{ args, shows string }
 func (p *Printer) next(steps []nextStep) {
 	width := 0
 	for _, s := range steps {
-		width = max(width, lipgloss.Width(p.Command(s.args)))
+		width = max(width, displayWidth(p.Command(s.args)))
 	}
 	p.Line("")
 	label := "NEXT"
 	for _, s := range steps {
 		line := p.Label(pad(label, labelWidth)) + pad(p.Command(s.args), width)
 		label = ""
-		if labelWidth+width+4+lipgloss.Width(s.shows) <= Width {
+		if labelWidth+width+4+displayWidth(s.shows) <= Width {
 			p.Line(line + "    " + p.Dim(s.shows))
 			continue
 		}
@@ -128,9 +128,20 @@ func (p *Printer) next(steps []nextStep) {
 // Heading writes the title of a section after an empty line.
 func (p *Printer) Heading(s string) { p.Line("\n" + p.Label(s)) }
 
+// displayWidth returns how many columns text takes. Most of it is ASCII, which
+// needs no look at graphemes.
+func displayWidth(s string) int {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return lipgloss.Width(s)
+		}
+	}
+	return len(s)
+}
+
 // pad fills s up to n columns.
 func pad(s string, n int) string {
-	if w := lipgloss.Width(s); w < n {
+	if w := displayWidth(s); w < n {
 		return s + strings.Repeat(" ", n-w)
 	}
 	return s
@@ -146,7 +157,7 @@ func Wrap(text string, width int) []string {
 		switch {
 		case line == "":
 			line = word
-		case lipgloss.Width(line)+1+lipgloss.Width(word) > width:
+		case displayWidth(line)+1+displayWidth(word) > width:
 			lines = append(lines, unglue(line))
 			line = word
 		default:

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/ksleuth/ksleuth/finding"
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/kobj"
@@ -52,7 +50,7 @@ func (p *Printer) reportHead(r *report.Report) {
 		state = "incomplete"
 	}
 	tail := Clean(s.Dump) + ", " + state
-	if gap := Width - lipgloss.Width(head) - lipgloss.Width(tail); gap > 1 {
+	if gap := Width - displayWidth(head) - displayWidth(tail); gap > 1 {
 		p.Line(p.Label(head) + strings.Repeat(" ", gap) + p.Dim(tail))
 		return
 	}

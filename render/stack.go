@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/ksleuth/ksleuth/kernel"
 	"github.com/ksleuth/ksleuth/stack"
 )
@@ -14,7 +12,7 @@ import (
 func (p *Printer) Frames(frames []stack.Frame, end string) {
 	width := 0
 	for _, f := range frames {
-		width = max(width, lipgloss.Width(frameName(f)))
+		width = max(width, displayWidth(frameName(f)))
 	}
 	width = min(width, 48)
 	for i, f := range frames {

@@ -2,8 +2,6 @@ package render
 
 import (
 	"strings"
-
-	"charm.land/lipgloss/v2"
 )
 
 // A column is a column of a table.
@@ -19,7 +17,7 @@ func (p *Printer) table(columns []column, rows [][]string) {
 	width := make([]int, len(columns))
 	for _, r := range rows {
 		for i, cell := range r {
-			width[i] = max(width[i], lipgloss.Width(short(Clean(cell), columns[i].most)))
+			width[i] = max(width[i], displayWidth(short(Clean(cell), columns[i].most)))
 		}
 	}
 	last := len(columns) - 1
@@ -39,7 +37,7 @@ func (p *Printer) table(columns []column, rows [][]string) {
 			w := max(width[i], len(columns[i].title))
 			switch {
 			case columns[i].right:
-				b.WriteString(strings.Repeat(" ", max(w-lipgloss.Width(cell), 0)) + cell)
+				b.WriteString(strings.Repeat(" ", max(w-displayWidth(cell), 0)) + cell)
 			case i == last:
 				b.WriteString(cell)
 			default:
@@ -60,7 +58,7 @@ func (p *Printer) table(columns []column, rows [][]string) {
 
 // short cuts text to a number of columns and marks the cut; 0 leaves it whole.
 func short(s string, most int) string {
-	if most == 0 || lipgloss.Width(s) <= most {
+	if most == 0 || displayWidth(s) <= most {
 		return s
 	}
 	r := []rune(s)

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/ksleuth/ksleuth/trace"
 )
 
@@ -29,7 +27,7 @@ func (p *Printer) TraceCall(c *trace.Call, o TraceOptions) {
 		}
 		return
 	}
-	t := callTree{p: p, indent: strings.Repeat(" ", lipgloss.Width(head))}
+	t := callTree{p: p, indent: strings.Repeat(" ", displayWidth(head))}
 	t.root(head, c)
 	t.write()
 }
@@ -85,7 +83,7 @@ func (p *Printer) callName(c *trace.Call, inner bool, most int) string {
 	}
 	out := p.Name(name)
 	if len(args) > 0 || !inner || c.Kind == "function" {
-		out += "(" + fitting(args, most-lipgloss.Width(name)-lipgloss.Width(tail)-2) + ")"
+		out += "(" + fitting(args, most-displayWidth(name)-displayWidth(tail)-2) + ")"
 	}
 	switch {
 	case c.Stub != nil:
@@ -104,7 +102,7 @@ func fitting(args []string, room int) string {
 		switch {
 		case i == 0:
 			out = cut(a, max(room-3*min(len(args)-1, 1), 20))
-		case lipgloss.Width(out)+2+lipgloss.Width(a)+3*min(len(args)-1-i, 1) > room:
+		case displayWidth(out)+2+displayWidth(a)+3*min(len(args)-1-i, 1) > room:
 			return out + ", …"
 		default:
 			out += ", " + a
@@ -189,13 +187,13 @@ func (p *Printer) note(words string, c *trace.Call) string {
 // sentences are the lines of sentences, so many columns wide.
 func (p *Printer) sentences(text []sentence, width int) (out []string) {
 	for _, s := range text {
-		for i, l := range Wrap(Clean(s.text), width-lipgloss.Width(s.mark)) {
+		for i, l := range Wrap(Clean(s.text), width-displayWidth(s.mark)) {
 			if s.bad {
 				l = p.Bad(l)
 			}
 			mark := s.mark
 			if i > 0 {
-				mark = strings.Repeat(" ", lipgloss.Width(mark))
+				mark = strings.Repeat(" ", displayWidth(mark))
 			}
 			out = append(out, p.Dim(mark)+l)
 		}
@@ -211,11 +209,11 @@ func (p *Printer) flatCall(c *trace.Call, head string) {
 			rest += "  " + s
 		}
 	}
-	name, subject := p.called(c, Width-lipgloss.Width(head)-lipgloss.Width(rest))
+	name, subject := p.called(c, Width-displayWidth(head)-displayWidth(rest))
 	line := head + name + rest
 	var below []string
 	more := func(text, styled string) {
-		if text != "" && len(below) == 0 && lipgloss.Width(line)+2+lipgloss.Width(text) <= Width {
+		if text != "" && len(below) == 0 && displayWidth(line)+2+displayWidth(text) <= Width {
 			line += "  " + styled
 		} else if text != "" {
 			below = append(below, styled)
@@ -227,9 +225,9 @@ func (p *Printer) flatCall(c *trace.Call, head string) {
 		more(shown[0], shown[0])
 		shown = nil
 	}
-	indent := strings.Repeat(" ", lipgloss.Width(head)+2)
+	indent := strings.Repeat(" ", displayWidth(head)+2)
 	words, text := p.remark(c)
-	if words != "" && lipgloss.Width(words) > Width-len(indent) {
+	if words != "" && displayWidth(words) > Width-len(indent) {
 		text, words = append([]sentence{{text: words}}, text...), ""
 	}
 	more(words, p.note(words, c))
@@ -243,8 +241,8 @@ func (p *Printer) flatCall(c *trace.Call, head string) {
 // columns. Where both do not fit it is without what it was about.
 func (p *Printer) called(c *trace.Call, room int) (name, subject string) {
 	subject = traceSubject(c)
-	name = p.callName(c, false, room-lipgloss.Width(subject)-2)
-	if lipgloss.Width(name)+2+lipgloss.Width(subject) > room || strings.Contains(name, "…") {
+	name = p.callName(c, false, room-displayWidth(subject)-2)
+	if displayWidth(name)+2+displayWidth(subject) > room || strings.Contains(name, "…") {
 		name = p.callName(c, false, room)
 	}
 	return name, subject
@@ -270,7 +268,7 @@ func (p *Printer) shown(c *trace.Call) []string {
 		switch {
 		case line == "":
 			line = text
-		case lipgloss.Width(line)+lipgloss.Width(text) > 56:
+		case displayWidth(line)+displayWidth(text) > 56:
 			out = append(out, line)
 			line = text
 		default:

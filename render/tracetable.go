@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/ksleuth/ksleuth/finding"
 	"github.com/ksleuth/ksleuth/guard"
 	"github.com/ksleuth/ksleuth/trace"
@@ -30,7 +28,7 @@ func (p *Printer) TracePlan(rows []TracePlanRow) {
 	for i, r := range rows {
 		cells[i] = [3]string{short(Clean(r.Function), 44), Clean(r.Kind), cmp.Or(Clean(r.Mechanism), "none")}
 		for j, c := range cells[i] {
-			width[j] = max(width[j], lipgloss.Width(c))
+			width[j] = max(width[j], displayWidth(c))
 		}
 	}
 	p.Line(p.Label(strings.TrimRight(pad("FUNCTION", width[0])+"  "+pad("KIND", width[1])+"  "+"MECHANISM", " ")))
@@ -45,7 +43,7 @@ func (p *Printer) TracePlan(rows []TracePlanRow) {
 		}
 		line := p.Name(pad(c[0], width[0])) + "  " + pad(c[1], width[1]) + "  " + mechanism
 		note := Clean(r.Note)
-		if room := Width - lipgloss.Width(line) - 2; note != "" && lipgloss.Width(note) <= room {
+		if room := Width - displayWidth(line) - 2; note != "" && displayWidth(note) <= room {
 			line, note = line+"  "+note, ""
 		}
 		p.Line(strings.TrimRight(line, " "))
@@ -219,8 +217,8 @@ func (p *Printer) guardEvidence(es []finding.Evidence) {
 	at, insn := 0, 0
 	for _, e := range es {
 		if e.Insn != "" {
-			at = max(at, lipgloss.Width(Clean(cmp.Or(e.Symbol, e.Addr.String()))))
-			insn = max(insn, min(lipgloss.Width(Clean(e.Insn)), 34))
+			at = max(at, displayWidth(Clean(cmp.Or(e.Symbol, e.Addr.String()))))
+			insn = max(insn, min(displayWidth(Clean(e.Insn)), 34))
 		}
 	}
 	for _, e := range es {
@@ -230,7 +228,7 @@ func (p *Printer) guardEvidence(es []finding.Evidence) {
 		}
 		line := "    " + pad(Clean(cmp.Or(e.Symbol, e.Addr.String())), at) + "  " + pad(Clean(e.Insn), insn)
 		text := Clean(e.Text)
-		if text != "" && lipgloss.Width(line)+3+lipgloss.Width(text) <= Width {
+		if text != "" && displayWidth(line)+3+displayWidth(text) <= Width {
 			p.Line(line + "   " + text)
 			continue
 		}

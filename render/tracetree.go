@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/ksleuth/ksleuth/trace"
 )
 
@@ -75,9 +73,9 @@ func (t *callTree) add(left string, l traceLine) {
 // root adds the lines of a call and of all in it.
 func (t *callTree) root(head string, c *trace.Call) {
 	p := t.p
-	name, subject := p.called(c, Width-lipgloss.Width(head))
+	name, subject := p.called(c, Width-displayWidth(head))
 	line := head + name
-	fits := lipgloss.Width(line)+2+lipgloss.Width(subject) <= Width
+	fits := displayWidth(line)+2+displayWidth(subject) <= Width
 	if fits && subject != "" {
 		line += "  " + p.Dim(subject)
 	}
@@ -102,7 +100,7 @@ func (t *callTree) root(head string, c *trace.Call) {
 	line = t.indent + strings.TrimRight(end, " ")
 	switch {
 	case words == "":
-	case lipgloss.Width(line)+3+lipgloss.Width(words) <= Width:
+	case displayWidth(line)+3+displayWidth(words) <= Width:
 		line += "   " + p.note(words, c)
 	default:
 		text = append([]sentence{{text: words}}, text...)
@@ -113,7 +111,7 @@ func (t *callTree) root(head string, c *trace.Call) {
 
 // sentences adds text below a line.
 func (t *callTree) sentences(text []sentence, prefix string) {
-	for _, l := range t.p.sentences(text, Width-lipgloss.Width(t.indent+prefix)) {
+	for _, l := range t.p.sentences(text, Width-displayWidth(t.indent+prefix)) {
 		t.lines = append(t.lines, traceLine{text: t.indent + t.p.Dim(prefix) + l})
 	}
 }
@@ -155,7 +153,7 @@ func (t *callTree) item(it item, prefix string, last bool, level, depth int) {
 		level--
 	}
 	tails := tailNames(p, it.leads)
-	room := Width - lipgloss.Width(at) - lipgloss.Width(tails)
+	room := Width - displayWidth(at) - displayWidth(tails)
 	words, text := p.remark(c)
 	t.add(at+p.callName(c, true, room)+tails, traceLine{
 		ret: p.returned(c), took: took(c), remark: words, call: c, under: t.indent + p.Dim(under),
@@ -198,13 +196,13 @@ func (t *callTree) write() {
 	const retMost = 22
 	left, ret, took := 0, 0, 0
 	for _, l := range t.lines {
-		if w := lipgloss.Width(l.ret); w <= retMost {
+		if w := displayWidth(l.ret); w <= retMost {
 			ret = max(ret, w)
 		}
-		took = max(took, lipgloss.Width(l.took))
+		took = max(took, displayWidth(l.took))
 	}
 	for _, l := range t.lines {
-		if w := lipgloss.Width(l.left); w <= Width-4-ret-took {
+		if w := displayWidth(l.left); w <= Width-4-ret-took {
 			left = max(left, w)
 		}
 	}
@@ -223,7 +221,7 @@ func (t *callTree) line(l traceLine, left, ret, took int) {
 	if l.ret != "" || l.took != "" {
 		columns = "  " + pad(l.ret, ret)
 		if took > 0 {
-			columns += "  " + strings.Repeat(" ", took-lipgloss.Width(l.took)) + l.took
+			columns += "  " + strings.Repeat(" ", took-displayWidth(l.took)) + l.took
 		}
 		columns = strings.TrimRight(columns, " ")
 	}
@@ -231,17 +229,17 @@ func (t *callTree) line(l traceLine, left, ret, took int) {
 	if l.ret == "" && l.took == "" && l.remark != "" || columns != "" {
 		line = pad(line, left)
 	}
-	if lipgloss.Width(line)+lipgloss.Width(columns) > Width {
+	if displayWidth(line)+displayWidth(columns) > Width {
 		t.p.Line(strings.TrimRight(line, " "))
 		line = pad(l.under, left)
 	}
 	line += columns
-	if l.remark != "" && lipgloss.Width(line)+2+lipgloss.Width(l.remark) <= Width {
+	if l.remark != "" && displayWidth(line)+2+displayWidth(l.remark) <= Width {
 		line, l.remark = line+"  "+t.p.note(l.remark, l.call), ""
 	}
 	t.p.Line(strings.TrimRight(line, " "))
 	if l.remark != "" && l.remark != refusedWords {
-		for _, r := range Wrap(l.remark, Width-lipgloss.Width(l.under)-2) {
+		for _, r := range Wrap(l.remark, Width-displayWidth(l.under)-2) {
 			t.p.Line(l.under + "  " + t.p.note(r, l.call))
 		}
 	}

@@ -53,6 +53,9 @@ type Sink struct {
 	Call func(*Call) error
 	// Note says what is worth knowing meanwhile, in a sentence.
 	Note func(string)
+	// Idle is called when all that has happened so far is told: what was told
+	// is to be seen now.
+	Idle func() error
 }
 
 // A Session is an observation under way.
@@ -66,7 +69,11 @@ type Session struct {
 	sink  Sink
 	began time.Time
 	told  int
-	slow  map[probe.CallID]bool // calls of which was said that they take long
+	// What was told up to seen was shown, at that time; behind counts events.
+	seen   int
+	shown  time.Time
+	behind int
+	slow   map[probe.CallID]bool // calls of which was said that they take long
 }
 
 // Start attaches what a plan says. Points that could not be attached are in
@@ -219,7 +226,7 @@ func (s *Session) read(ctx context.Context, tooMany func(error)) error {
 		}
 		now := time.Now()
 		sweep = now.Add(sweepEvery)
-		if err := s.sweep(); err != nil {
+		if err := errors.Join(s.sweep(), s.idle()); err != nil {
 			return err
 		}
 		if err := rate.check(s.probe, &s.plan.Config, now); err != nil {
@@ -238,6 +245,9 @@ func (s *Session) readUntil(ctx context.Context, moment time.Time) (over bool, e
 		if err == nil {
 			err = s.add(&e)
 		}
+		if err == nil {
+			err = s.idle()
+		}
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF), errors.Is(err, errEnough), ctx.Err() != nil:
@@ -248,6 +258,23 @@ func (s *Session) readUntil(ctx context.Context, moment time.Time) (over bool, e
 			return true, err
 		}
 	}
+}
+
+// longestDelay is how long what was told may wait to be seen while more is told.
+const longestDelay = 50 * time.Millisecond
+
+// idle has what was told be seen, if there is nothing else to tell right now.
+func (s *Session) idle() error {
+	if s.seen == s.told {
+		return nil
+	}
+	if s.probe.Waiting() {
+		if s.behind++; s.behind%256 != 0 || time.Since(s.shown) < longestDelay {
+			return nil
+		}
+	}
+	s.seen, s.shown = s.told, time.Now()
+	return s.sink.Idle()
 }
 
 // add takes one event.
