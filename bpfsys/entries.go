@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ksleuth/ksleuth/bpf"
+	"github.com/ksleuth/ksleuth/cpulist"
 	"github.com/ksleuth/ksleuth/ctype"
 )
 
@@ -108,7 +109,7 @@ func newEntryReader(m *bpf.Map, fd int) (*entryReader, error) {
 	r := &entryReader{mapReading: mapReadings[m.Type], m: m, fd: uint32(fd), stride: int(m.ValueSize), names: make(map[uint32]*bpf.Object)}
 	if r.perCPU {
 		var err error
-		if r.cpus, err = possibleCPUs(); err != nil {
+		if r.cpus, err = cpulist.Read(cpulist.Possible); err != nil {
 			return nil, err
 		}
 		r.stride = (r.stride + 7) &^ 7 * len(r.cpus)

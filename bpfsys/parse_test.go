@@ -27,23 +27,6 @@ damaged line
 	})), qt.Commentf("%+v", got))
 }
 
-func TestParseCPUs(t *testing.T) {
-	for _, test := range []struct {
-		text string
-		want []int
-	}{
-		{"0", []int{0}}, {"0-3", []int{0, 1, 2, 3}}, {"0-1,4,6-7", []int{0, 1, 4, 6, 7}},
-	} {
-		got, err := parseCPUs(test.text)
-		qt.Check(t, qt.IsNil(err))
-		qt.Check(t, qt.DeepEquals(got, test.want))
-	}
-	for _, text := range []string{"", "x", "3-1", "-1", "0-99999999"} {
-		_, err := parseCPUs(text)
-		qt.Check(t, qt.ErrorMatches(err, `".*" is no list of CPUs`))
-	}
-}
-
 func TestFields(t *testing.T) {
 	// A link's fdinfo names its program and its map, too.
 	text := fields("pos:\t0\nmap_id:\t9\nprog_id:\t12\nlink_id:\t7\nfrozen:\t1\nmap_extra:\t0x10\nempty:\t\n")

@@ -2,15 +2,12 @@ package hwbreak
 
 import (
 	"errors"
-	"fmt"
-	"math"
-	"os"
 	"reflect"
 	"runtime"
-	"strconv"
-	"strings"
 
 	"github.com/elastic/go-perf"
+
+	"github.com/ksleuth/ksleuth/cpulist"
 )
 
 // maxRegisters bounds the count; no CPU has as many.
@@ -24,7 +21,7 @@ const harmless = 8
 // enabling any. The error is an [UnsupportedError] also if the machine takes
 // breakpoints but does not honour them, as some hypervisors.
 func Free() (perCPU int, err error) {
-	cpus, err := online()
+	cpus, err := cpulist.Read(cpulist.Online)
 	if err != nil {
 		return 0, err
 	}
@@ -82,38 +79,3 @@ func honoured() error {
 //
 //go:noinline
 func landmark() {}
-
-const onlineFile = "/sys/devices/system/cpu/online"
-
-// online returns the numbers of the CPUs that run.
-func online() ([]int, error) {
-	text, err := os.ReadFile(onlineFile)
-	if err != nil {
-		return nil, fmt.Errorf("which CPUs are online: %w", err)
-	}
-	cpus, err := parseCPUs(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", onlineFile, err)
-	}
-	return cpus, nil
-}
-
-// parseCPUs reads a list as "0-3,8".
-func parseCPUs(list string) ([]int, error) {
-	var cpus []int
-	for part := range strings.SplitSeq(list, ",") {
-		from, to, ok := strings.Cut(part, "-")
-		if !ok {
-			to = from
-		}
-		a, err1 := strconv.ParseUint(from, 10, 16)
-		b, err2 := strconv.ParseUint(to, 10, 16)
-		if err1 != nil || err2 != nil || b < a || len(cpus)+int(b-a) > math.MaxUint16 {
-			return nil, fmt.Errorf("%q is no list of CPUs", list)
-		}
-		for c := a; c <= b; c++ {
-			cpus = append(cpus, int(c))
-		}
-	}
-	return cpus, nil
-}

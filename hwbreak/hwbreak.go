@@ -14,6 +14,8 @@ import (
 	"fmt"
 
 	"github.com/elastic/go-perf"
+
+	"github.com/ksleuth/ksleuth/cpulist"
 )
 
 // A Breakpoint counts the executions of one instruction.
@@ -75,7 +77,7 @@ func Thread(tid int) Scope { return Scope{tid: tid, cpu: perf.AnyCPU} }
 // cpus are those to open an event on.
 func (s Scope) cpus() ([]int, error) {
 	if s.all {
-		return online()
+		return cpulist.Read(cpulist.Online)
 	}
 	return []int{s.cpu}, nil
 }

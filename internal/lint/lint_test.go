@@ -25,7 +25,7 @@ const module = "github.com/ksleuth/ksleuth"
 // without those above or beside it.
 var layers = [][]string{
 	{"mem"},
-	{"vmcore", "paging", "kallsyms", "orc", "x86", "ctype", "finding"}, // formats, and the form of conclusions
+	{"vmcore", "paging", "kallsyms", "orc", "x86", "ctype", "finding", "cpulist"}, // formats, and the form of conclusions
 	{"cexpr", "jit", "cfg", "emulate", "live", "sample", "hwbreak", "pcapfilter", "knownbug"},
 	{"kernel", "bpfexpr"}, // symbols, types and memory of one kernel; expressions for the kernel to evaluate
 	{"unwind", "bpf", "kobj", "typeflow"},
