@@ -218,7 +218,7 @@ func (a *app) emitJSON(typ string, data any) error {
 }
 
 func (a *app) printer() *render.Printer {
-	return render.NewPrinter(a.out, render.Options{Color: a.useColor(), Target: a.target()})
+	return render.NewPrinter(a.out, render.Options{Color: a.useColor(a.streams.Out), Target: a.target()})
 }
 
 // target returns the options that name the target, to print in commands.
@@ -233,14 +233,15 @@ func (a *app) target() string {
 	return strings.Join(parts, " ")
 }
 
-func (a *app) useColor() bool {
+// useColor reports whether what goes to w is coloured.
+func (a *app) useColor(w io.Writer) bool {
 	switch a.color {
 	case "always":
 		return true
 	case "never":
 		return false
 	}
-	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(a.streams.Out)
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(w)
 }
 
 // errorData is the JSON form of an error.

@@ -134,7 +134,7 @@ func (f *traceFlags) request() (trace.Request, error) {
 	if f.stack {
 		r.Stack = stackDepth
 	}
-	r.Packets, r.Snap = true, cmp.Or(f.snap, shortSnap)
+	r.Snap = cmp.Or(f.snap, shortSnap)
 	if f.pcap != "" {
 		r.Snap = cmp.Or(f.snap, ethernetSnap)
 	}

@@ -29,6 +29,7 @@ type tracing struct {
 
 	warnings []guard.Warning
 	pcap     *trace.PcapWriter
+	text     *render.Printer // of the calls
 	odd      uint64
 	refused  uint64
 }
@@ -200,15 +201,18 @@ func (t *tracing) nothing() error {
 	if len(t.plan.Observed) == 1 {
 		text = fmt.Sprintf("%v cannot be observed", t.plan.Observed[0].Func)
 	}
-	status := StatusUnsupported
-	if slices.ContainsFunc(t.warnings, func(w guard.Warning) bool { return w.Severity == guard.Refuse }) {
-		status = StatusFault
-		return &statusError{status, errors.New(text + "; --force attaches all the same")}
+	switch {
+	case t.warned(guard.Refuse):
+		return &statusError{StatusFault, errors.New(text + "; --force attaches all the same")}
+	case t.warned(guard.Unable): // why has been told
+		return &statusError{StatusUnsupported, errors.New(text)}
 	}
-	if slices.ContainsFunc(t.warnings, func(w guard.Warning) bool { return w.Severity == guard.Unable }) {
-		return &statusError{status, errors.New(text)} // why has been told
-	}
-	return &statusError{status, fmt.Errorf("%s: %s", text, strings.Join(why, "; "))}
+	return &statusError{StatusUnsupported, fmt.Errorf("%s: %s", text, strings.Join(why, "; "))}
+}
+
+// warned reports whether there is a warning so severe.
+func (t *tracing) warned(s guard.Severity) bool {
+	return slices.ContainsFunc(t.warnings, func(w guard.Warning) bool { return w.Severity == s })
 }
 
 // telling are the warnings that are to be told: what only concerns functions
@@ -238,7 +242,7 @@ func (t *tracing) watched(f *tracee.Function) bool {
 
 // errPrinter prints to standard error: what is said about the observation.
 func (t *tracing) errPrinter() *render.Printer {
-	return render.NewPrinter(t.streams.Err, render.Options{Color: t.color == "always" || t.color == "auto" && isTerminal(t.streams.Err)})
+	return render.NewPrinter(t.streams.Err, render.Options{Color: t.useColor(t.streams.Err)})
 }
 
 // run observes until Ctrl-C or a limit.
@@ -257,10 +261,10 @@ func (t *tracing) run() (err error) {
 		return err
 	}
 	t.stream()
+	t.text = t.printer()
 	t.tellWarnings()
 	t.begun(s)
 	sum, err := s.Run(t.ctx, trace.Sink{Call: t.call, Note: t.note, Idle: t.out.Flush})
-	t.stream()
 	return errors.Join(t.end(sum), err)
 }
 
@@ -298,7 +302,7 @@ func (t *tracing) begun(s *trace.Session) {
 		_ = t.out.Flush()
 		return
 	}
-	if !t.flags.force && slices.ContainsFunc(t.warnings, func(w guard.Warning) bool { return w.Severity == guard.Refuse }) {
+	if !t.flags.force && t.warned(guard.Refuse) {
 		t.errPrinter().TracedInstead(names)
 		return
 	}
@@ -322,9 +326,6 @@ func (t *tracing) symbolizer() func(uint64) (string, uint64, bool) {
 	return nil
 }
 
-// tailCallLimit is MAX_TAIL_CALL_CNT: no count is above it that the kernel made.
-const tailCallLimit = 33
-
 // why says of a refused tail call what the guard knows of the machine code.
 func (t *tracing) why(f *tracee.Function, rax uint64, seen bool) *trace.Refusal {
 	i := slices.IndexFunc(t.warnings, func(w guard.Warning) bool {
@@ -335,8 +336,8 @@ func (t *tracing) why(f *tracee.Function, rax uint64, seen bool) *trace.Refusal 
 	}
 	r := &trace.Refusal{}
 	if n, ok := t.req.Code.Count(f, rax); ok && seen {
-		r.Proven = n > tailCallLimit
-		r.Evidence = append(r.Evidence, fmt.Sprintf("the trampoline entered %s with %#x in rax, which it takes for %d tail calls made before; the limit is %d", f.Name, rax, n, tailCallLimit))
+		r.Proven = n > trace.MaxTailCalls
+		r.Evidence = append(r.Evidence, fmt.Sprintf("the trampoline entered %s with %#x in rax, which it takes for %d tail calls made before; the limit is %d", f.Name, rax, n, trace.MaxTailCalls))
 	}
 	bug, _ := knownbug.Get(guard.TailCallTrampoline)
 	r.Evidence = append(r.Evidence, fmt.Sprintf("this kernel's trampolines lose the tail-call count: %s, %s", bug.ID, bug.FixedBy()))
@@ -356,7 +357,7 @@ func (t *tracing) call(c *trace.Call) error {
 	if t.output == "json" {
 		return t.emitJSON("call", c)
 	}
-	t.printer().TraceCall(c, render.TraceOptions{Flat: t.flags.flat || t.flags.exitOnly})
+	t.text.TraceCall(c, render.TraceOptions{Flat: t.flags.flat || t.flags.exitOnly})
 	return nil
 }
 
@@ -451,6 +452,7 @@ func (a *app) stream() {
 		a.wait.stop()
 		a.wait = nil
 	}
+	_ = a.out.Flush() // what JSON has so far; text has nothing yet
 	a.pager = nil
 	a.out.Reset(a.streams.Out)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,8 +85,8 @@ func (s *Session) prepare() (err error) {
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
 		return &UnsupportedError{What: "types (BTF)", Need: "CONFIG_DEBUG_INFO_BTF", Err: err}
 	}
-	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, unix.EPERM) {
-		return &MemlockError{err}
+	if err := raiseMemlock(); err != nil {
+		return err
 	}
 	var kernel *btf.Spec
 	if s.needsTypes() {

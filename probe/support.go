@@ -33,8 +33,8 @@ func Supports(m Mechanism) error {
 // [*PermissionError], a [*LockdownError] or a [*MemlockError]; nil if it may. It
 // loads a program that does nothing, and attaches it to nothing.
 func Permitted() error {
-	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, unix.EPERM) {
-		return &MemlockError{err}
+	if err := raiseMemlock(); err != nil {
+		return err
 	}
 	p := program{name: "ksleuth_ask", typ: typeKprobe, code: nothing()}
 	fd, err := p.load(nil)
@@ -42,6 +42,15 @@ func Permitted() error {
 		unix.Close(fd)
 	}
 	return general("load a BPF program", err)
+}
+
+// raiseMemlock takes the limit of locked memory away, which maps and programs
+// count against before 5.11. Who may not is told when it is too low.
+func raiseMemlock() error {
+	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, unix.EPERM) {
+		return &MemlockError{err}
+	}
+	return nil
 }
 
 // nothing is a program that returns 0.

@@ -31,7 +31,6 @@ type Request struct {
 	ByReturn bool
 	ExitOnly bool // do not look at entries: cheaper, no durations
 	Flat     bool // one line a call, no trees
-	Packets  bool // tell of packets
 	Snap     int  // bytes of each packet to keep
 	Track    bool
 	Stack    int
@@ -85,6 +84,7 @@ type Observed struct {
 type Plan struct {
 	Config   probe.Config
 	Observed []Observed
+	of       []int // by index into Config.Points: the index into Observed
 }
 
 // manyFunctions is from how many kernel functions on one link for all of them
@@ -123,7 +123,7 @@ func NewPlan(r Request) (*Plan, error) {
 			continue
 		}
 		o.Point = len(p.Config.Points)
-		p.Config.Points = append(p.Config.Points, pt)
+		p.Config.Points, p.of = append(p.Config.Points, pt), append(p.of, i)
 	}
 	if len(p.Config.Points) == 0 && unfit != nil {
 		return nil, unfit
@@ -354,7 +354,7 @@ func (c *compiler) point(o *Observed) (probe.Point, error) {
 	case probe.RawTP:
 		pt.Entry, pt.Exit = true, false
 	}
-	if c.Packets || c.PacketFilter != "" || c.Track {
+	if c.config().Mode == probe.Events || c.PacketFilter != "" || c.Track || c.Netns != 0 { // else nobody asks
 		pt.Packet, pt.PacketArg = packetArg(f)
 	}
 	if pt.Packet == probe.NoPacket && (c.PacketFilter != "" || c.Track) {

@@ -199,24 +199,25 @@ const sweepEvery = time.Second
 // everything and tells what is left. A session runs once.
 func (s *Session) Run(ctx context.Context, sink Sink) (*Summary, error) {
 	s.sink = sink
-	var cancel context.CancelFunc
-	ctx, cancel = context.WithCancel(ctx)
-	defer cancel()
 	if s.set.Time > 0 {
+		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.set.Time)
 		defer cancel()
 	}
-	var cause error
-	err := s.read(ctx, func(over error) { cause = over; cancel() })
+	err := s.read(ctx)
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	sum, endErr := s.end()
-	return sum, errors.Join(err, cause, endErr)
+	return sum, errors.Join(err, endErr)
 }
 
 // errEnough ends a session after as many calls as were asked for.
 var errEnough = errors.New("enough calls")
 
-// read tells calls as they end.
-func (s *Session) read(ctx context.Context, tooMany func(error)) error {
+// read tells calls as they end. The error is a [*RateError] if there are too
+// many.
+func (s *Session) read(ctx context.Context) error {
 	sweep := time.Now().Add(sweepEvery)
 	rate := rateMeter{limit: s.set.MaxRate}
 	for {
@@ -226,12 +227,8 @@ func (s *Session) read(ctx context.Context, tooMany func(error)) error {
 		}
 		now := time.Now()
 		sweep = now.Add(sweepEvery)
-		if err := errors.Join(s.sweep(), s.idle()); err != nil {
+		if err := errors.Join(s.sweep(), s.idle(), rate.check(s.probe, &s.plan.Config, now)); err != nil {
 			return err
-		}
-		if err := rate.check(s.probe, &s.plan.Config, now); err != nil {
-			tooMany(err)
-			return nil
 		}
 	}
 }
@@ -250,7 +247,7 @@ func (s *Session) readUntil(ctx context.Context, moment time.Time) (over bool, e
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, io.EOF), errors.Is(err, errEnough), ctx.Err() != nil:
+		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			return true, nil
 		case errors.Is(err, context.DeadlineExceeded):
 			return false, nil
@@ -330,13 +327,11 @@ func (s *Session) sweep() error {
 		}
 		s.slow[e.Call] = true
 		if c := s.dec.Call(e); c != nil {
-			s.sink.Note(fmt.Sprintf("%s (%s, tid %d) has not returned from %s for %d s", c.Comm, comma(c.PID), c.TID, c.Function, (now-e.Start)/1e9))
+			s.sink.Note(fmt.Sprintf("%s (pid %d, tid %d) has not returned from %s for %d s", c.Comm, c.PID, c.TID, c.Function, (now-e.Start)/1e9))
 		}
 	}
 	return s.tell(s.asm.Sweep(open))
 }
-
-func comma(pid int) string { return fmt.Sprintf("pid %d", pid) }
 
 // why gives the reason for a tail call that was not made.
 func (s *Session) why(c *Call, p *Point) *Refusal {
@@ -356,14 +351,7 @@ func (s *Session) lost() (n, now uint64) {
 }
 
 // role returns what a point is for.
-func (p *Plan) role(point int) Role {
-	for _, o := range p.Observed {
-		if o.Point == point {
-			return o.Role
-		}
-	}
-	return Called
-}
+func (p *Plan) role(point int) Role { return p.Observed[p.of[point]].Role }
 
 // has reports whether a plan has points of a role.
 func (p *Plan) has(role Role) bool {

@@ -116,11 +116,4 @@ func (s *Session) totals(sum *Summary) error {
 }
 
 // slots are where a point leaves the values of expressions.
-func (p *Plan) slots(point int) []bpfexpr.Slot {
-	for _, o := range p.Observed {
-		if o.Point == point {
-			return o.Slots
-		}
-	}
-	return nil
-}
+func (p *Plan) slots(point int) []bpfexpr.Slot { return p.Observed[p.of[point]].Slots }

@@ -41,10 +41,10 @@ type Inner struct {
 	To       []Jump
 }
 
-// maxTailCalls is MAX_TAIL_CALL_CNT: so many are made in a run, or by kernels
+// MaxTailCalls is MAX_TAIL_CALL_CNT: so many are made in a run, or by kernels
 // that count them by value on every way down from its start
 // (include/linux/bpf.h; ebf7f6f0a6cd, 5.16, made the constant what was done).
-const maxTailCalls = 33
+const MaxTailCalls = 33
 
 // A run is what is known of the tail calls made since the root of a tree was
 // entered.
@@ -184,7 +184,7 @@ func leading(to []Jump, prog int) (out []Jump) {
 // counter returns the tail-call count that the register holds at a program's
 // entry, on kernels where that is the count itself and not a pointer to it.
 func counter(rax mem.Addr) (uint64, bool) {
-	return uint64(rax), rax > 0 && rax <= maxTailCalls+1
+	return uint64(rax), rax > 0 && rax <= MaxTailCalls+1
 }
 
 // counted are the ways on which the count is as it was found.
@@ -224,7 +224,7 @@ func (f *frame) place(t *TailCall, ways []way) {
 // calls to have been reached in it.
 func few(n *node) bool {
 	most, ok := mostJumps(n)
-	return ok && most < maxTailCalls
+	return ok && most < MaxTailCalls
 }
 
 // mostJumps returns how many tail calls there can have been in a tree of calls.
@@ -302,10 +302,10 @@ func refusalText(name string, to, full []Jump, ret *Return) string {
 // limit is what speaks for the limit as the reason.
 func (r run) limit() []string {
 	switch {
-	case r.path >= maxTailCalls:
-		return []string{fmt.Sprintf("%d tail calls led there, and the kernel makes no more than %d", r.path, maxTailCalls)}
-	case *r.total >= maxTailCalls:
-		return []string{fmt.Sprintf("%d tail calls had been made before in this run, and the kernel makes no more than %d", *r.total, maxTailCalls)}
+	case r.path >= MaxTailCalls:
+		return []string{fmt.Sprintf("%d tail calls led there, and the kernel makes no more than %d", r.path, MaxTailCalls)}
+	case *r.total >= MaxTailCalls:
+		return []string{fmt.Sprintf("%d tail calls had been made before in this run, and the kernel makes no more than %d", *r.total, MaxTailCalls)}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ksleuth/ksleuth/ctype"
@@ -66,11 +67,4 @@ func (f *Function) Packet() (kind string, arg int, ok bool) {
 	return "", 0, false
 }
 
-func isPacket(name string) bool {
-	for _, p := range packetTypes {
-		if p == name {
-			return true
-		}
-	}
-	return false
-}
+func isPacket(name string) bool { return slices.Contains(packetTypes, name) }
