@@ -3,11 +3,11 @@ package guard
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ksleuth/ksleuth/finding"
+	"github.com/ksleuth/ksleuth/probe"
 	"github.com/ksleuth/ksleuth/tracee"
 )
 
@@ -33,33 +33,33 @@ func (c *checker) tried() {
 			}
 			left--
 		}
-		log, err := load(f, c.attachType())
+		err := c.try(f)
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EPERM), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENOMEM):
 			c.fail(fmt.Errorf("which functions this kernel lets be traced cannot be tried: bpf(BPF_PROG_LOAD): %w", err))
 			return
-		case errors.Is(err, unix.ENOENT) && log == "":
+		case errors.Is(err, unix.ENOENT) && lastWords(err) == "":
 			c.fail(fmt.Errorf("%s is gone", f)) // its program was unloaded
 		default:
-			c.rejected(f, log, err)
+			c.rejected(f, err)
 		}
 	}
 }
 
-func (c *checker) attachType() uint32 {
+func (c *checker) try(f *tracee.Function) error {
 	if c.opts.Exit {
-		return traceFexit
+		return probe.TryReturn(f)
 	}
-	return traceFentry
+	return probe.TryEntry(f)
 }
 
 // rejected says what the verifier said.
-func (c *checker) rejected(f *tracee.Function, log string, err error) {
+func (c *checker) rejected(f *tracee.Function, err error) {
 	w := Warning{
 		ID: Rejected, Severity: Unable,
 		Title:    "the kernel's verifier accepts no tracing program for it",
-		Evidence: []finding.Evidence{{Text: fmt.Sprintf("a program that does nothing was refused: %s", said(log, err))}},
+		Evidence: []finding.Evidence{{Text: fmt.Sprintf("a program that does nothing was refused: %s", said(err))}},
 	}
 	if f.Prog != nil && f.Prog.Type == "tracing" {
 		w.ID = TracingProg
@@ -67,7 +67,7 @@ func (c *checker) rejected(f *tracee.Function, log string, err error) {
 		w.Remedy = "observe it by a hardware breakpoint"
 	}
 	if c.opts.Exit && c.opts.Entry {
-		if _, err := load(f, traceFentry); err == nil {
+		if probe.TryEntry(f) == nil {
 			w.Title = "the kernel's verifier accepts no program for its return"
 			w.Remedy = entryOnly
 		}
@@ -75,17 +75,23 @@ func (c *checker) rejected(f *tracee.Function, log string, err error) {
 	c.warn(f, w)
 }
 
-// said is the verifier's last word, without its statistics.
-func said(log string, err error) string {
-	last := ""
-	for line := range strings.Lines(log) {
-		line = strings.TrimSpace(line)
-		if line != "" && !strings.HasPrefix(line, "processed ") && !strings.HasPrefix(line, "verification time") && !strings.HasPrefix(line, "stack depth") {
-			last = line
+// said is the verifier's last word, and the kernel's answer.
+func said(err error) string {
+	var refused *probe.LoadError
+	if errors.As(err, &refused) {
+		err = refused.Err
+		if last := refused.Last(); last != "" {
+			return fmt.Sprintf("%s (%v)", last, err)
 		}
 	}
-	if last == "" {
-		return err.Error()
+	return err.Error()
+}
+
+// lastWords is what the verifier said last; "" if it was not reached.
+func lastWords(err error) string {
+	var refused *probe.LoadError
+	if errors.As(err, &refused) {
+		return refused.Last()
 	}
-	return fmt.Sprintf("%s (%v)", last, err)
+	return ""
 }

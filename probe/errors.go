@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ksleuth/ksleuth/tracee"
 )
 
 // A PermissionError says that this process may not observe calls. It wraps
@@ -114,21 +117,33 @@ type LoadError struct {
 
 // Error gives the verifier's last words.
 func (e *LoadError) Error() string {
-	lines := strings.Split(strings.TrimSpace(e.Log), "\n")
-	last := ""
-	for _, l := range lines { // the last that is no statistics
-		if l != "" && !strings.HasPrefix(l, "processed ") && !strings.HasPrefix(l, "verification time") && !strings.HasPrefix(l, "stack depth") {
-			last = l
-		}
-	}
+	last := e.Last()
 	if last == "" {
 		return fmt.Sprintf("load the program for %s: %v", e.Func, e.Err)
 	}
 	return fmt.Sprintf("load the program for %s: %v: %s", e.Func, e.Err, last)
 }
 
+// Last returns the verifier's last words, without its statistics; "" if it said
+// nothing.
+func (e *LoadError) Last() (last string) {
+	for l := range strings.Lines(e.Log) {
+		l = strings.TrimSpace(l)
+		if l != "" && !strings.HasPrefix(l, "processed ") && !strings.HasPrefix(l, "verification time") && !strings.HasPrefix(l, "stack depth") {
+			last = l
+		}
+	}
+	return last
+}
+
 // Unwrap returns the kernel's answer.
 func (e *LoadError) Unwrap() error { return e.Err }
+
+// newLoadError takes the log from its buffer.
+func newLoadError(f *tracee.Function, log []byte, err error) *LoadError {
+	said, _, _ := bytes.Cut(log, []byte{0})
+	return &LoadError{Func: f.String(), Err: err, Log: string(said)}
+}
 
 // general makes a typed error of one that has nothing to do with a function;
 // nil if it has.

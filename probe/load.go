@@ -108,11 +108,7 @@ func (l *loader) refused(prog *program, f *tracee.Function, err error) error {
 	if fd, err := prog.load(log); err == nil {
 		unix.Close(fd)
 	}
-	n := 0
-	for n < len(log) && log[n] != 0 {
-		n++
-	}
-	return &LoadError{Func: f.String(), Err: err, Log: string(log[:n])}
+	return newLoadError(f, log, err)
 }
 
 // keep has the session hold a link.

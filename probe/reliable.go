@@ -26,19 +26,36 @@ func (l *loader) unreliable(points []Point) {
 // saved asks the verifier whether the context of an exit program has a return
 // value behind so many arguments.
 func (l *loader) saved(f *tracee.Function) bool {
+	load := []byte{0x79, 0x10, 8 * unreliableArgs, 7: 0}                 // r0 = *(u64 *)(r1 + 40)
+	return l.try(f, attachFexit, append(load, nothing()...), nil) == nil // attaching says why not
+}
+
+// try loads a tracing program for a function, attaches it to nothing, and
+// unloads it; log is for what the verifier says.
+func (l *loader) try(f *tracee.Function, attach uint32, code, log []byte) error {
 	target, err := l.target(f)
 	if err != nil {
-		return false // attaching says why
+		return err
 	}
-	trial := program{name: "ksleuth_try", typ: typeTracing, attach: attachFexit, btfID: f.ID, targetFD: target, code: []byte{
-		0x79, 0x10, 8 * unreliableArgs, 0, 0, 0, 0, 0, // r0 = *(u64 *)(r1 + 40)
-		0xb7, 0, 0, 0, 0, 0, 0, 0, // r0 = 0
-		0x95, 0, 0, 0, 0, 0, 0, 0, // exit
-	}}
-	fd, err := trial.load(nil)
+	trial := program{name: "ksleuth_trial", typ: typeTracing, attach: attach, btfID: f.ID, targetFD: target, code: code}
+	fd, err := trial.load(log)
 	if err != nil {
-		return false
+		return newLoadError(f, log, err)
 	}
-	unix.Close(fd)
-	return true
+	return unix.Close(fd)
+}
+
+// TryEntry and TryReturn have the verifier judge a program that does nothing,
+// for the entry or the return of a function. Nothing is attached. The error of
+// one that it refuses is a [*LoadError].
+func TryEntry(f *tracee.Function) error { return tryNothing(f, attachFentry) }
+
+// TryReturn is [TryEntry] for the return.
+func TryReturn(f *tracee.Function) error { return tryNothing(f, attachFexit) }
+
+func tryNothing(f *tracee.Function, attach uint32) error {
+	const shortLog = 4096 // so little a program is judged in few words
+	l := &loader{targets: make(map[target]int)}
+	defer l.close()
+	return l.try(f, attach, nothing(), make([]byte, shortLog))
 }

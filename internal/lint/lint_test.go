@@ -31,10 +31,10 @@ var layers = [][]string{
 	{"unwind", "bpf", "kobj", "typeflow"},
 	{"bpfsys"},
 	{"stack", "disasm", "bpfview"},
-	{"procfs"},                  // the same without memory
-	{"tracee"},                  // what can be traced
-	{"rerun", "guard", "probe"}, // the kernel's code, run offline; before tracing; tracing
-	{"culprit", "trace"},        // what made a register wrong, by running code again; calls and what they mean
+	{"procfs"},                    // the same without memory
+	{"tracee"},                    // what can be traced
+	{"rerun", "probe"},            // the kernel's code, run offline; tracing
+	{"culprit", "guard", "trace"}, // what made a register wrong, by running code again; before tracing; calls and what they mean
 	{"report", "graph"},
 	{"render"},
 	{"cli"},
